@@ -11,7 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.engines.kept import kept_notes, trained_notes
-from hfmem.engines.protocol import Engine, Found, Laid, Part, Places, Ranked, RankMemory, Splits, Trains, Whole
+from hfmem.engines.protocol import (
+    Engine,
+    Found,
+    Laid,
+    Part,
+    Places,
+    Profiles,
+    Ranked,
+    RankMemory,
+    Splits,
+    Trains,
+    Whole,
+)
 from hfmem.engines.table import engine
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.split.ranks import rank_model
@@ -181,6 +193,7 @@ class Prepared:
     formats: tuple[str, ...] = ()
     whole: Whole | None = None
     laid: Laid | None = None
+    profiled_with: object = None
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -211,6 +224,7 @@ class Prepared:
             held=tuple(held),
             loading=runs.loading(model, scenario, _most_weights(held)),
             formats=tuple(kept_notes(runs, model, scenario)),
+            profiled_with=_profiled_with(runs, model, scenario),
         )
 
     @classmethod
@@ -238,6 +252,8 @@ class Prepared:
         if self.whole is not None:
             return self.whole.estimate(self.model, scenario)
         runs = _ranked(scenario)
+        if _profiled_with(runs, self.model, scenario) != self.profiled_with:
+            return Prepared.of(self.model, scenario).estimate(scenario)
         refused = runs.refused(self.model, scenario) or (self.laid.refused if self.laid else "")
         once = {id(held): _fill(runs, held, scenario) for held in self.held}  # equal stages are one object
         filled = [once[id(held)] for held in self.held]
@@ -275,6 +291,10 @@ class Prepared:
 def _most_weights(held: Iterable[_Held]) -> int:
     """Bytes of the most weights on an accelerator: all of them load at the same time."""
     return max(total_of(term for term in one.terms if term.group == "weights") for one in held)
+
+
+def _profiled_with(runs: Ranked, model: Model, scenario: Scenario) -> object:
+    return runs.profiled_with(model, scenario) if isinstance(runs, Profiles) else None
 
 
 def _ranked(scenario: Scenario) -> Ranked:

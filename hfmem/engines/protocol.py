@@ -49,6 +49,7 @@ __all__ = [
     "Pads",
     "Part",
     "Places",
+    "Profiles",
     "RankMemory",
     "Ranked",
     "Regroups",
@@ -347,6 +348,14 @@ class Splits(Protocol):
 
     def split_of(self, model: Model, scenario: Scenario) -> SplitRules:
         """The rules for a scenario of the whole `model`."""
+
+
+@runtime_checkable
+class Profiles(Protocol):
+    """An engine that profiles its peak once at start-up, with inputs that the longest request lets in."""
+
+    def profiled_with(self, model: Model, scenario: Scenario) -> object:
+        """The inputs of the profile run: where they are equal, its peak is."""
 
 
 @runtime_checkable

@@ -28,6 +28,7 @@ __all__ = [
     "built",
     "covers",
     "has_encoder",
+    "inputs_of",
     "media_notes",
     "media_refusal",
     "prepared_terms",
@@ -204,6 +205,15 @@ def profile_of(model: Model, settings: Settings, scenario: Scenario) -> Profile 
     item = max(items, key=lambda one: (one.features, one.kind if named else ""))
     item = replace(item, count=_count(item, settings, scenario.seq))
     return _profile(tower, largest, item, scenario, shared=shares_batch(model, scenario))
+
+
+def inputs_of(model: Model, scenario: Scenario) -> tuple[object, ...]:
+    """The inputs of the encoder in the profile run, which depend on the longest request; none without an encoder."""
+    settings = settings_of(scenario)
+    if model.largest is None or not has_encoder(model, settings):
+        return ()
+    items = _items(model, settings, scenario)
+    return tuple((item.kind, item.made, item.features, _count(item, settings, scenario.seq)) for item in items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

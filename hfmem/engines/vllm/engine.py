@@ -13,6 +13,7 @@ from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
 from hfmem.engines.vllm.encoder import (
     built,
     covers,
+    inputs_of,
     media_notes,
     media_refusal,
     prepared_terms,
@@ -116,6 +117,9 @@ class Vllm:
             unknown=(("activations", reason),) if reason else (),
             encoded=covers(model, scenario, first=stage.first),
         )
+
+    def profiled_with(self, model: Model, scenario: Scenario) -> object:
+        return inputs_of(model, scenario)
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(server_overheads(model, scenario)))

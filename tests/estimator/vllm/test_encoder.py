@@ -259,3 +259,16 @@ def test_a_head_is_made_before_it_is_tied(version: str, tp: int, twice: bool) ->
     scenario = estimate(found, runtime="vllm", **settings).scenario
     assert second_head(found, scenario) == (262_208 * 2560 * 2 // tp if twice else 0)
     assert second_head(model("Qwen/Qwen3-8B"), scenario) == 0  # it has a head of its own
+
+
+def test_the_longest_context_has_the_videos_of_its_own_profile_run() -> None:
+    """What is left at 4,096 tokens would hold the cache of twice as long a prompt, but not beside the video that the
+    profile run has for it: the limit that is told fits when it is asked for."""
+    asked: dict[str, Any] = {"runtime": "vllm", "gpu": ("RTX 4090",), "vllm_version": "0.33"}
+    short = estimate(model(QWEN25), seq=4096, **asked)
+    (fit,), serving = short.fits, short.estimate.serving
+    assert fit.max_seq is not None
+    assert serving is not None
+    assert 2 * 16_384 <= fit.max_seq < (serving.kv_tokens or 0) // 2 + 1000
+    (longest,) = estimate(model(QWEN25), seq=fit.max_seq, **asked).fits
+    assert longest.fits
