@@ -209,14 +209,14 @@ class ReleaseError(InvalidScenarioError):
         version: what was given.
         example: a release as it is written.
         oldest: the first that is known, where the given one is older.
-        what: what needs that one; "" for anything.
+        lacks: what needs that one: group offload, or a quantised number format; "" for anything.
     """
 
     def __init__(
-        self, option: str, version: str | None, *, example: str = "", oldest: str = "", what: str = ""
+        self, option: str, version: str | None, *, example: str = "", oldest: str = "", lacks: str = ""
     ) -> None:
         super().__init__()
-        self.option, self.version, self.example, self.oldest, self.what = option, version, example, oldest, what
+        self.option, self.version, self.example, self.oldest, self.lacks = option, version, example, oldest, lacks
 
 
 class UnknownGpuError(InvalidScenarioError):

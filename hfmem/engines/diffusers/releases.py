@@ -53,8 +53,7 @@ def check_release(version: str | None, *, grouped: bool, quantised: bool) -> Non
     if number is None or number >= _parsed(GROUPED):
         return
     if grouped or quantised:
-        with_ = "--offload group" if grouped else "a quantised --dtype"
-        raise ReleaseError(_OPTION, version, oldest=GROUPED, what=with_)
+        raise ReleaseError(_OPTION, version, oldest=GROUPED, lacks="group" if grouped else "quantised")
 
 
 def of_another(version: str | None) -> bool:

@@ -8,7 +8,7 @@ so it does not matter which moment is the highest in a probe. Only moments that 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -148,9 +148,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     """
     keys, pairs, names = of.keys, of.pairs, of.names
     sizes = ("1", *keys, *("*".join(pair) for pair in pairs))
-    design = np.array(
-        [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call, _ in runs]
-    )
+    design = _products(((have, call) for have, call, _ in runs), names, sizes)
     alike, plain, once, copied = _columns(runs)
     ends = np.array([[run.inputs, run.outputs] for *_, run in runs])
     weights = np.array([1 / value("BN", call) if of.shares else 1.0 for _, call, _ in runs])
@@ -158,9 +156,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     found_plain, found_ends = solve(plain), solve(ends)
     found_once, found_copied = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in (once, copied))
     grid = _grid(runs, keys, [*realistic, *dict.fromkeys(call for _, call, _ in [*runs, *checks])])
-    samples = np.array(
-        [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call in grid]
-    )
+    samples = _products(grid, names, sizes)
     found_plain = _highest(found_plain, samples)
     floor = (samples @ found_plain.T).max(axis=1)
     found_once, found_copied = (_highest(x, samples, floor) for x in (found_once, found_copied))
@@ -178,6 +174,14 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
         aligned=alike,
     )
     return replace(result, worst=deviation(result, [*runs, *checks]))
+
+
+def _products(
+    calls: Iterable[tuple[Mapping[str, float], Call]], names: Sequence[str], sizes: Sequence[str]
+) -> np.ndarray:
+    """What each coefficient is multiplied by, a row a call."""
+    rows = [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call in calls]
+    return np.array(rows)
 
 
 def _columns(runs: Sequence[_Run]) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:

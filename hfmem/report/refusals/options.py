@@ -138,8 +138,9 @@ def _no_flash(error: NoFlashError) -> str:
 
 
 def _release(error: ReleaseError) -> str:
-    if error.what:
-        return f"{error.option} {error.version} does not have {error.what}: {error.oldest} is the first that does"
+    if error.lacks:
+        what = {"group": "--offload group", "quantised": "a quantised --dtype"}[error.lacks]
+        return f"{error.option} {error.version} does not have {what}: {error.oldest} is the first that does"
     if error.oldest:
         return f"{error.option} {error.version} is older than {error.oldest}, the oldest supported"
     return f"{error.option} '{error.version}' is not a release such as {error.example}"
