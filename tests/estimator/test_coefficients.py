@@ -38,7 +38,7 @@ def test_a_part_is_called_by_what_is_in_it_and_used() -> None:
     parts = [row["part"] for row in rows if "part" in row]
     blocks = [row for row in rows if "of" in row]
     used = {name for row in blocks for name in (row["head"], *row["layers"].values(), *row.get("linears", {}).values())}
-    used |= {row["forward"] for row in rows if "forward" in row}
+    used |= {row[name] for row in rows for name in ("encoder", "forward") if name in row}
     assert len(parts) == len(set(parts))
     assert set(parts) == used
 
