@@ -25,6 +25,7 @@ def placement_lines(placement: Placement | None, unit: str, width: int | None) -
     rows = [
         [_name(place.device), _size(place.nbytes, unit), _size(place.limit, unit), _layers(place), _modules(place)]
         for place in placement.places
+        if place.modules or place.device not in ("cpu", "disk")  # an accelerator that nothing lies on is of interest
     ]
     headers = [f"device map ({unit})", "weights", "up to", "layers", "modules"]
     alignment = ("left", "right", "right", "right", "left")
