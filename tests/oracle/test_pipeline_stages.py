@@ -11,18 +11,18 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - after what it needs was asked for
 
-from hfmem import estimate as estimated  # noqa: E402
-from hfmem.engines.diffusers.calls import Call, taken  # noqa: E402
-from hfmem.mapper.pipelines.values import Component, Kind  # noqa: E402
-from hfmem.probe.diffusers.fitting import Call as Made  # noqa: E402
-from hfmem.probe.diffusers.measuring import call_class, defaults, model_class  # noqa: E402
-from hfmem.probe.diffusers.recipes import DENOISERS, VAES  # noqa: E402
-from hfmem.probe.diffusers.recording import build  # noqa: E402
-from hfmem.probe.diffusers.trace import traced  # noqa: E402
-from tests.measured.pipelines import model_of  # noqa: E402
-from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402
+from hfmem import estimate as estimated  # noqa: E402 - after what it needs was asked for
+from hfmem.engines.diffusers.calls import Call, taken  # noqa: E402 - after what it needs was asked for
+from hfmem.mapper.pipelines.values import Component, Kind  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers.fitting import Call as Made  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers.measuring import call_class, defaults, model_class  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers.recipes import DENOISERS, VAES  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers.recording import build  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers.trace import traced  # noqa: E402 - after what it needs was asked for
+from tests.measured.pipelines import model_of  # noqa: E402 - after what it needs was asked for
+from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402 - after what it needs was asked for
 
 pytestmark = pytest.mark.oracle
 

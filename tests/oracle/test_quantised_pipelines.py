@@ -11,11 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from hfmem import estimate as estimated  # noqa: E402
-from hfmem.errors import UntraceableError  # noqa: E402
-from hfmem.estimator.weights.packed import FORMATS, RUN_DTYPE, is_packed  # noqa: E402
-from hfmem.probe.diffusers.measuring import model_class  # noqa: E402
-from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402
+from hfmem import estimate as estimated  # noqa: E402 - after what it needs was asked for
+from hfmem.errors import UntraceableError  # noqa: E402 - after what it needs was asked for
+from hfmem.estimator.weights.packed import FORMATS, RUN_DTYPE, is_packed  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers.measuring import model_class  # noqa: E402 - after what it needs was asked for
+from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402 - after what it needs was asked for
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 

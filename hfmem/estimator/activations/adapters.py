@@ -38,7 +38,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, linear_modules
 from hfmem.mapper.values import Dense, Experts, Layer, ParameterTable
 
-__all__ = ["GRADIENTS_AT_ONCE", "compute_bytes", "is_one", "own_bytes", "token_bytes", "with_adapters"]
+__all__ = ["GRADIENTS_AT_ONCE", "compute_bytes", "is_one", "linear_of", "own_bytes", "token_bytes", "with_adapters"]
 
 GRADIENTS_AT_ONCE = 3
 """Tensors like a module's input that its backward holds at once: the module's gradient of it, the adapter's, and their
@@ -159,19 +159,24 @@ _Key = tuple[object, ...]
 """A module's label and the sizes of its matrix."""
 
 
+def linear_of(adapter: Adapter) -> Linear:
+    """The module of an adapter, with an input of its own that nothing saves."""
+    return Linear(
+        module=adapter.module,
+        inputs=adapter.inputs,
+        outputs=adapter.outputs,
+        shares_input_with=0,
+        input_saved=False,
+    )
+
+
 def _of_head(scenario: TrainingScenario, targets: Sequence[Adapter]) -> int:
     """Bytes saved by the adapters of linear modules between the layers and the output embedding (BERT's transform)."""
     training, total = scenario.training, 0
     for adapter in targets:
         if training.lora is None or adapter.group.component != "lm_head" or adapter.module != "dense":
             continue
-        one = Linear(
-            module=adapter.module,
-            inputs=adapter.inputs,
-            outputs=adapter.outputs,
-            shares_input_with=0,
-            input_saved=False,
-        )
+        one = linear_of(adapter)
         total += adapter.count * token_bytes((one,), training.lora, training)
     return total * scenario.batch * scenario.seq
 
@@ -191,13 +196,7 @@ def _of_encoder(model: Model, scenario: TrainingScenario, targets: Sequence[Adap
     for adapter in targets:
         key = (adapter.module, adapter.outputs, adapter.inputs)
         others = max(0, adapter.count - inside[key]) if adapter.group.component in ("attention", "mlp") else 0
-        one = Linear(
-            module=adapter.module,
-            inputs=adapter.inputs,
-            outputs=adapter.outputs,
-            shares_input_with=0,
-            input_saved=False,
-        )
+        one = linear_of(adapter)
         total += others * token_bytes((one,), lora, training)
     return total * scenario.batch * (scenario.source_seq or 0)
 

@@ -14,9 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from hfmem.estimator.activations.adapters import GRADIENTS_AT_ONCE, compute_bytes, own_bytes, token_bytes
+from hfmem.estimator.activations.adapters import GRADIENTS_AT_ONCE, compute_bytes, linear_of, own_bytes, token_bytes
 from hfmem.estimator.activations.polynomials import Polynomial
-from hfmem.estimator.activations.source import Linear, TrainedTower
+from hfmem.estimator.activations.source import TrainedTower
 from hfmem.estimator.activations.towers import MEASURED_DEPTH, encoding, pixels_of, sizes_of
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
@@ -79,13 +79,7 @@ def _adapters(model: Model, scenario: TrainingScenario, each: int) -> _Adapted:
     kept = again = moment = 0
     for adapter in adapters(model, lora.targets):
         rows = tokens.get(adapter.group.component, 0)
-        one = Linear(
-            module=adapter.module,
-            inputs=adapter.inputs,
-            outputs=adapter.outputs,
-            shares_input_with=0,
-            input_saved=False,
-        )
+        one = linear_of(adapter)
         nbytes = rows * token_bytes((one,), lora, training)
         recomputed = training.checkpointing == "full" and adapter.group.component == "vision"
         kept += 0 if recomputed else adapter.count * nbytes

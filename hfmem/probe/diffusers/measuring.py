@@ -405,7 +405,7 @@ def _variations(
         found = _varied(subject, config, (key,), runs)
         if not found:
             refused.append(key)
-        elif any(a[2].moments != b[2].moments or a[2].inputs != b[2].inputs for a, b in zip(found, runs)):  # noqa: B905 - of one length
+        elif any(a[2].moments != b[2].moments or a[2].inputs != b[2].inputs for a, b in zip(found, runs, strict=True)):
             keys.append(key)
             more += found
     for pair in _pairs(keys):
