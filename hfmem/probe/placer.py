@@ -4,11 +4,8 @@ the installed transformers and Accelerate themselves, which `from_pretrained` ca
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,8 +20,9 @@ from transformers.utils.generic import ContextManagers
 from hfmem.mapper.modules import Device, Held, Kind, Module, Modules
 from hfmem.mapper.names import meaning
 from hfmem.probe.parameters import model_class
+from hfmem.probe.silence import quiet
 
-__all__ = ["OfClass", "built", "made", "modules_of", "silent"]
+__all__ = ["OfClass", "built", "made", "modules_of"]
 
 _BITS: Final = {"nf4": {"load_in_4bit": True}, "fp4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}
 """What bitsandbytes is asked for."""
@@ -67,7 +65,7 @@ class OfClass:
         """
         model, quantiser = self._model(dtype, quantised)
         whole, rest = model._no_split_modules, getattr(model, "_no_placement_params", None)
-        with silent():
+        with quiet():
             room = dict(limits)
             if way != "sequential":
                 room = placing.get_balanced_memory(
@@ -105,7 +103,7 @@ def built(config: Mapping[str, Any], dtype: str | None, quantised: str = "") -> 
     rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in ("model_type", "auto_map")}
     asked = transformers.BitsAndBytesConfig(**_BITS[quantised]) if quantised else None
     run = getattr(torch, dtype or "float32")
-    with silent():
+    with quiet():
         of_class = CONFIG_MAPPING[config["model_type"]](**rest)
         quantiser, of_class, _ = get_hf_quantizer(of_class, asked, "auto", True, {})
         if quantiser is not None:
@@ -124,22 +122,6 @@ def made(model_class: Any, config: Any, dtype: torch.dtype, quantiser: Any = Non
         if quantiser is not None:
             quantiser.preprocess_model(model=model, dtype=dtype, device_map="auto", checkpoint_files=None)
     return model
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Without warnings: no device that is planned for has to be here."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    known, before = logging.getLogger("accelerate"), logging.getLogger("accelerate").level
-    known.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        known.setLevel(before)
 
 
 def modules_of(model: Any, quantiser: Any, depth: int | None) -> Modules:

@@ -9,9 +9,7 @@ not exact, all layers are run.
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,9 +33,10 @@ from hfmem.probe import tiny
 from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
+from hfmem.probe.silence import quiet
 from hfmem.refusals.options import UntracedError
 
-__all__ = ["Step", "quiet", "shortened", "step_of", "timeline", "trace", "traced", "unpadded"]
+__all__ = ["Step", "shortened", "step_of", "timeline", "trace", "traced", "unpadded"]
 
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
 
@@ -268,23 +267,6 @@ def unpadded() -> Iterator[None]:
         for name, answer in (("find_packed_sequence_indices", None), ("fast_all", True), ("is_tracing", False)):
             stack.enter_context(patch.object(masking_utils, name, lambda *_, answer=answer, **__: answer))
         yield
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """A context without the libraries' messages and warnings."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    fake = logging.getLogger("torch._subclasses.fake_tensor")
-    before = fake.level
-    fake.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        fake.setLevel(before)
 
 
 def _moments(timeline: Timeline) -> dict[Segment, Bytes]:

@@ -24,7 +24,8 @@ from hfmem.engines.transformers.placed import runs
 from hfmem.fetcher.catalog import find
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.modules import Device
-from hfmem.probe.placer import built, silent
+from hfmem.probe.placer import built
+from hfmem.probe.silence import quiet
 from hfmem.units import MIB
 
 __all__ = ["MODELS", "TARGET", "maps"]
@@ -86,7 +87,7 @@ def _map(model: Any, quantiser: Any, free: Mapping[Device, int], way: str) -> di
     def there(asked: Any = None) -> Any:
         return dict(free) if asked is None else own(asked)
 
-    with silent(), patch.object(placing, "accelerate_max_memory", there):
+    with quiet(), patch.object(placing, "accelerate_max_memory", there):
         # what a quantiser checks of the accelerators of this machine is no part of the map
         if quantiser is not None:
             quantiser.validate_environment = lambda **_: None
