@@ -11,6 +11,7 @@ import math
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -70,9 +71,15 @@ class Hub:
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._planned: list[Planned] = []
-        self._used: dict[str, int] = {}
+        self._spent: list[Counter[str]] = []
         self._connections: set[_Connection] = set()
         self.put(*repos)
+
+    @property
+    def spent(self) -> list[dict[str, int]]:
+        """Requests of each bucket with a quota, by window as it is counted here: from the first request on."""
+        with self._lock:
+            return [dict(window) for window in self._spent]
 
     @property
     def url(self) -> str:
@@ -119,7 +126,7 @@ class Hub:
         with self._lock:
             self._requests.clear()
             self._planned.clear()
-            self._used.clear()
+            self._spent.clear()
             self.site.left.clear()
 
     def start(self) -> None:
@@ -173,7 +180,7 @@ class Hub:
         """The answer to a request, and the fault that befalls it. Runs in the server's thread."""
         with self._lock:
             fault = self._fault(request)
-            spent = self._spent(request)
+            spent = self._refused(request)
             if fault is not None and fault.kind in ("dropped", "stalled"):
                 return None, fault
             if fault is not None and fault.response is not None:
@@ -199,21 +206,21 @@ class Hub:
                 return planned.fault
         return None
 
-    def _spent(self, request: Request) -> Response | None:
+    def _refused(self, request: Request) -> Response | None:
         """429 once a quota is used up."""
         bucket = bucket_of(request.path)
         if request.port == "cdn" or bucket not in self.quotas:
             return None
         now = time.monotonic()
         self._begun = self._begun or now
-        if now - self._begun >= self.window:
+        if not self._spent or now - self._begun >= self.window:
             self._begun += (now - self._begun) // self.window * self.window
-            self._used.clear()
-        self._used[bucket] = self._used.get(bucket, 0) + 1
+            self._spent.append(Counter())
+        used = self._spent[-1][bucket] = self._spent[-1][bucket] + 1
         left = math.ceil(self._begun + self.window - now)
-        self.site.left[bucket] = (max(0, self.quotas[bucket] - self._used[bucket]), left, self.quotas[bucket])
+        self.site.left[bucket] = (max(0, self.quotas[bucket] - used), left, self.quotas[bucket])
         self.site.window = round(self.window)
-        if self._used[bucket] <= self.quotas[bucket]:
+        if used <= self.quotas[bucket]:
             return None
         return _with_defaults(rate_limited(left, bucket=bucket).response, self.site.limits(request))
 
