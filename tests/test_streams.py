@@ -182,7 +182,7 @@ def test_a_cache_that_never_ends(hub: Hub, hub_env: dict[str, str], kind: str, p
 
 def test_a_person_who_waits_sees_what_for(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG, ROWS))
-    hub.latency = 1.2
+    hub.latency = 0.5
     one = on_terminal("org/a", "--no-cache", env=hub_env, columns=80)
     assert "reading org/a, 00:01" in one.partition("llama")[0]
     several = on_terminal("org/a", "org/b", "--no-cache", env=hub_env, columns=80)

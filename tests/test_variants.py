@@ -303,7 +303,7 @@ def test_in_python_they_are_rows_too(hub: Hub, listed: Any) -> None:
 
 def test_a_bar_on_a_terminal_counts_them(hub: Hub) -> None:
     hub.reset()
-    hub.latency = 0.7
+    hub.latency = 0.3
     try:
         env = {**os.environ, "HF_ENDPOINT": hub.url}
         shown = on_terminal("org/base-0", "--variants", "--no-cache", "--jobs", "2", env=env, columns=100)

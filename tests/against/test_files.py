@@ -82,15 +82,15 @@ def test_settings_that_cannot_be_are_left_out_with_a_sentence(
 
 
 def test_a_long_log_is_read_line_by_line(tmp_path: Path) -> None:
-    """The last start stands behind 80 MiB, half of which are a line without an end; memory stays small."""
+    """The last start stands behind 24 MiB, half of which are a line without an end; memory stays small."""
     path = tmp_path / "vllm.log"
     request = "INFO 10.0.0.1:5000 - POST /v1/completions HTTP/1.1 200 OK " + "." * 1000 + "\n"
     with path.open("w") as stream:
         stream.write(VLLM.replace("14.99", "33.33"))
-        for _ in range(40):
+        for _ in range(12):
             stream.write("x" * 2**20)
         stream.write("\n")
-        stream.write(request * (40 * 2**20 // len(request)))
+        stream.write(request * (12 * 2**20 // len(request)))
         stream.write(VLLM)
     tracemalloc.start()
     try:
