@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from hfmem.against.values import Against
     from hfmem.api import check, compare, estimate, inspect, variants
     from hfmem.errors import HfmemError
-    from hfmem.estimator.values import Estimate, Scenario, Term
+    from hfmem.estimator.scenario import Scenario
+    from hfmem.estimator.values import Estimate, Term
     from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
     from hfmem.mapper.bundle import Bundle
     from hfmem.mapper.interpret import Model
@@ -46,7 +47,7 @@ _HOMES: Final[dict[str, str]] = {
     "Options": "hfmem.scenario.options",
     "ParameterTable": "hfmem.mapper.values",
     "Report": "hfmem.report.values",
-    "Scenario": "hfmem.estimator.values",
+    "Scenario": "hfmem.estimator.scenario",
     "TensorGroup": "hfmem.mapper.values",
     "TensorInfo": "hfmem.fetcher.values",
     "Term": "hfmem.estimator.values",

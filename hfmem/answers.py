@@ -12,7 +12,8 @@ from hfmem.advice.values import Fit, Plan, Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import find_engine
 from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, UntraceableError
-from hfmem.estimator.values import Estimate, Scenario, Trace
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, Trace
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.formats import gguf

@@ -10,7 +10,8 @@ from typing import Final, Literal
 from hfmem.advice.fit import Case, machines
 from hfmem.engines.inference import Prepared
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.values import GROUPS, Group, Scenario
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import GROUPS, Group
 from hfmem.hardware.values import Accelerator, Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options

@@ -18,7 +18,8 @@ from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.protocol import Grows, Limits, Offloads, Pads, Places, Shaped
 from hfmem.engines.table import USUAL, engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, Margin, Offload, Term
 from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from hfmem.advice.values import Speed
 from hfmem.engines.table import engine
-from hfmem.estimator.values import Estimate, Scenario, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, total_of
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.caches import Indexed
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from hfmem.against.lines import logs
 from hfmem.against.values import Against, Difference, Log, Reading, Row
 from hfmem.engines.logs import What
-from hfmem.estimator.values import Estimate, Scenario, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, total_of
 from hfmem.options.option import flag
 from hfmem.units import GIB, MIB
 

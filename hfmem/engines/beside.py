@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from hfmem.engines.segments import reserved, unused
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import code_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent

@@ -26,9 +26,10 @@ from hfmem.engines.protocol import (
 )
 from hfmem.engines.table import engine
 from hfmem.estimator.cache.sizes import CacheSize
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage, stages
-from hfmem.estimator.values import Estimate, Group, InPieces, Loading, Rank, Scenario, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Group, InPieces, Loading, Rank, Serving, Term, total_of
 from hfmem.estimator.weights.formats import AS_STORED
 from hfmem.estimator.weights.kept import as_held
 from hfmem.mapper.interpret import Model

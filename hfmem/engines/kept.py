@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hfmem.engines.protocol import Engine, Found
-from hfmem.estimator.values import Group, Scenario, Term, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Group, Term, total_of
 from hfmem.estimator.weights.formats import AS_STORED, FormatRow
 from hfmem.estimator.weights.kept import Kept, is_packed, kept_plainly
 from hfmem.estimator.weights.loaded import weight_terms, weights_of

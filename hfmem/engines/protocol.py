@@ -11,22 +11,11 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.placement import Placement
+from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import (
-    Estimate,
-    Generation,
-    Group,
-    Loading,
-    Margin,
-    Offload,
-    Placement,
-    Placing,
-    Scenario,
-    Serving,
-    Settings,
-    Term,
-)
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Serving, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator

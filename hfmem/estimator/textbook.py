@@ -15,7 +15,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
-from hfmem.estimator.values import Attention, Estimate, Group, Scenario, Term
+from hfmem.estimator.scenario import Attention, Scenario
+from hfmem.estimator.values import Estimate, Group, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.units import format_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.engines.table import find_engine
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.values import Architecture

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from hfmem.estimator.values import Place, Placement
+from hfmem.estimator.placement import Place, Placement
 from hfmem.mapper.modules import Device
 from hfmem.report.escapes import line
 from hfmem.units import format_bytes

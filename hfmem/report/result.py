@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Placing, Rank, Scenario, Serving, Term, Trace
+from hfmem.estimator.scenario import Placing, Scenario
+from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
 from hfmem.report.against import against_dict
 from hfmem.report.choices import choice_dicts

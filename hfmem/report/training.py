@@ -10,7 +10,8 @@ from tabulate import tabulate
 from hfmem.advice.values import Plan, Saving
 from hfmem.estimator.recipe.trainers import Tuning
 from hfmem.estimator.recipe.values import Lora, TrainingScenario
-from hfmem.estimator.values import Estimate, Rank, Scenario
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, Rank
 from hfmem.report.values import Report
 from hfmem.units import format_bytes
 

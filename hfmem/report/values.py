@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
 from hfmem.against.values import Against
-from hfmem.estimator.values import Estimate, Group, Scenario, Trace
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, Group, Trace
 from hfmem.fetcher.pipelines import listed
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.tensors import stored_bytes

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hfmem.engines.table import USUAL
 from hfmem.estimator.activations.images import size_refused
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Network
 from hfmem.options.media import image_size

@@ -9,7 +9,7 @@ from hfmem.dtypes import canonical
 from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Places, Settles, Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Generation, Placing, Scenario
+from hfmem.estimator.scenario import Generation, Placing, Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture

@@ -11,7 +11,8 @@ import pytest
 
 from hfmem.engines.inference import estimate
 from hfmem.estimator.cache.generation import packed_tokens
-from hfmem.estimator.values import Estimate, PackedCache, Scenario, total_of
+from hfmem.estimator.scenario import PackedCache, Scenario
+from hfmem.estimator.values import Estimate, total_of
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.scenario.options import Options

@@ -16,7 +16,8 @@ from hfmem.estimator.activations.measured import Measured
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.sizes import decides

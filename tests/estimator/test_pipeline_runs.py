@@ -17,7 +17,7 @@ from hfmem.engines.diffusers.pipelines import scale_of
 from hfmem.engines.diffusers.resident import moments
 from hfmem.engines.diffusers.settings import PipelineSettings
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.pipelines.kinds import kind_of
 from hfmem.mapper.pipelines.sizes import patches
 from hfmem.mapper.pipelines.values import Component, Pipeline

@@ -25,9 +25,10 @@ from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.loading import second_head
 from hfmem.engines.vllm.releases import read_of, runs_first_engine
 from hfmem.engines.vllm.split import RULES
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import stages
-from hfmem.estimator.values import Estimate, Scenario
+from hfmem.estimator.values import Estimate
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Accelerator, Machine

@@ -22,7 +22,7 @@ from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.placement import Placement
 from hfmem.engines.llamacpp.releases import release_of
 from hfmem.engines.llamacpp.settings import LlamaSettings
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.fetcher.values import Checkpoint
 from hfmem.hardware.table import find
 from hfmem.mapper.gguf.layout import Blocks, layout_of

@@ -23,9 +23,9 @@ from hfmem.engines.sglang.pools import Widths, divided, widths_of
 from hfmem.engines.sglang.settings import settings_of
 from hfmem.engines.sglang.split import RULES
 from hfmem.engines.sglang.step import request_table, step_of
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import stages
-from hfmem.estimator.values import Scenario
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
 from hfmem.scenario.options import Options

@@ -23,7 +23,8 @@ from hfmem import inspect
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import cache_size
-from hfmem.estimator.values import Scenario, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import total_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 from hfmem.scenario.options import Options

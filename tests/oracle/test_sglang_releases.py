@@ -12,7 +12,7 @@ import pytest
 from hfmem import inspect
 from hfmem.engines.sglang.fraction import Sizes, fraction_of, sizes_of
 from hfmem.engines.sglang.releases import DEFAULT, RELEASES, number_of, read_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model

@@ -11,7 +11,7 @@ from hfmem.engines.diffusers.quantised import python_imports, python_mapping
 from hfmem.engines.diffusers.releases import MAPPED, number_of
 from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Run
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.components import component_dtype
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Pipeline

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import ceil, prod
 
 from hfmem.engines.diffusers.calls import Call
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.packed import FORMATS, Format, format_of, is_packed, is_stored_packed
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.pipelines.sizes import patches

@@ -8,7 +8,8 @@ from typing import Final
 
 from hfmem.engines.diffusers.classes import order_of, staying
 from hfmem.engines.diffusers.stages import Stage
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.estimator.weights.components import component_bytes, component_dtype
 from hfmem.mapper.pipelines.values import Component, Pipeline
 

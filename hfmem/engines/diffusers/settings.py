@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hfmem.engines.diffusers.options import DiffusersOptions
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.options.media import USUAL_IMAGE, MediaOptions, image_size
 
 __all__ = ["RELEASE", "PipelineSettings", "settings_of"]

@@ -15,7 +15,7 @@ from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, denoised, l
 from hfmem.engines.diffusers.quantised import workspace
 from hfmem.engines.diffusers.releases import number_of
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.components import component_dtype
 from hfmem.mapper.pipelines.sizes import flag, merged_patch, patches
 from hfmem.mapper.pipelines.values import Component, Pipeline

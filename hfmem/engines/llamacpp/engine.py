@@ -18,7 +18,8 @@ from hfmem.engines.llamacpp.split import RULES
 from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Rank, Scenario, Serving, Settings, Term
+from hfmem.estimator.scenario import Scenario, Settings
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Rank, Serving, Term
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model

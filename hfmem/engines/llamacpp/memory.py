@@ -16,7 +16,8 @@ from hfmem.engines.llamacpp.settings import LlamaSettings
 from hfmem.engines.llamacpp.weights import Placed, parted, placed
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import SINGLE
-from hfmem.estimator.values import Group, Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Group, Term
 from hfmem.mapper.gguf.layout import Blocks
 from hfmem.mapper.gguf.parts import Parts
 from hfmem.mapper.values import Architecture

@@ -10,7 +10,8 @@ from hfmem.engines.llamacpp.memory import Memory, least_of, memory_of
 from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import LlamaSettings, server_of
 from hfmem.engines.llamacpp.tower import tower_of
-from hfmem.estimator.values import Offload, Scenario
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Offload
 from hfmem.mapper.gguf.layout import Blocks
 from hfmem.mapper.interpret import Model
 

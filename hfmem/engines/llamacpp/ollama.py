@@ -14,7 +14,7 @@ from hfmem.engines.llamacpp.engine import LlamaCpp
 from hfmem.engines.llamacpp.options import LlamaCppOptions
 from hfmem.engines.llamacpp.settings import Defaults, LlamaServer
 from hfmem.engines.protocol import Engine
-from hfmem.estimator.values import Settings
+from hfmem.estimator.scenario import Settings
 from hfmem.hardware.values import Accelerator
 from hfmem.units import GIB
 

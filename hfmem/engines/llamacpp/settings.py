@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
 from hfmem.engines.llamacpp.releases import NEWEST, Release, release_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.options.otherwise import Detail
 from hfmem.refusals.options import UnknownWordError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hfmem.engines.llamacpp.settings import server_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.fetcher.quantisations import tower_for, towers
 from hfmem.mapper.interpret import Model
 from hfmem.refusals.files import MissingTowerError

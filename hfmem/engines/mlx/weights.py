@@ -6,7 +6,8 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.mlx.operations import Packed
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
 

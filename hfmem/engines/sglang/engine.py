@@ -23,9 +23,10 @@ from hfmem.engines.sglang.step import step_of
 from hfmem.estimator.activations.towers import Encoding, encoding
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model

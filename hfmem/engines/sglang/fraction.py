@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.engines.sglang.releases import Release, Tier
 from hfmem.engines.sglang.settings import settings_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.caches import Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture

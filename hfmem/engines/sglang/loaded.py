@@ -10,7 +10,8 @@ from hfmem.engines.beside import projections, rotary_table, segmented
 from hfmem.engines.sglang.drafts import draft_terms
 from hfmem.engines.sglang.mxfp4 import mxfp4_terms
 from hfmem.engines.sglang.settings import settings_of
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.interpret import Model

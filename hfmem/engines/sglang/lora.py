@@ -13,7 +13,8 @@ from typing import Final
 from hfmem.dtypes import find_dtype
 from hfmem.engines.adapting import matrix_sides
 from hfmem.engines.sglang.settings import settings_of
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 

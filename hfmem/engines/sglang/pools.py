@@ -15,7 +15,8 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.sglang.drafts import draft_caches
 from hfmem.engines.sglang.settings import Settings, settings_of
 from hfmem.estimator.cache.sizes import CacheSize
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.caches import (
     COMPUTE,
     KV,

@@ -9,9 +9,9 @@ from typing import Final
 from hfmem.engines.sglang.settings import settings_of
 from hfmem.engines.sglang.split import RULES
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable
 

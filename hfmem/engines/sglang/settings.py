@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfmem.engines.sglang.options import SglangOptions, SpeculativeAlgorithm
 from hfmem.engines.sglang.releases import DEFAULT, Release, number_of, read_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.options.otherwise import Detail
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.engines.sglang.settings import settings_of
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.rules import SplitRules
-from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import KV, Combined, CrossKV, Indexed
 from hfmem.mapper.values import Architecture, Experts
 

@@ -15,7 +15,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.forward import layer_inner
 from hfmem.engines.sglang.fraction import UNCHUNKED, graph_reserve, sizes_of
 from hfmem.engines.sglang.settings import settings_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts, Layer
 from hfmem.units import MIB

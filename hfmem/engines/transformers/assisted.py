@@ -17,7 +17,8 @@ from hfmem.engines.protocol import Engine, Found
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.activations.verifying import verifying
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
-from hfmem.estimator.values import Group, Scenario, Term, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Group, Term, total_of
 from hfmem.mapper.caches import Cache, Combined, State
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown

@@ -18,9 +18,10 @@ from hfmem.estimator.activations.prefill import activation_terms, final_cache
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import SINGLE, Parallel
+from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Generation, Loading, Margin, Placing, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept, kept_by, stored_row
 from hfmem.hardware.values import Accelerator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfmem.engines.transformers.options import CACHE_BACKENDS
-from hfmem.estimator.values import Generation, PackedCache, Scenario
+from hfmem.estimator.scenario import Generation, PackedCache, Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 

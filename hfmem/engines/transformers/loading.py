@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Estimate, Loading, Margin
 from hfmem.estimator.weights.loading import file_bytes, largest_experts, largest_matrix, mapped
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hfmem.engines.convolutions import COPIES, highest
 from hfmem.engines.protocol import Found
 from hfmem.estimator.activations.images import forward
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.values import Network
 from hfmem.unknown import Unknown
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hfmem.engines.protocol import Engine
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.share import owned
-from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import code_bytes
 from hfmem.mapper.interpret import Model

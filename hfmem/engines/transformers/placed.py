@@ -20,7 +20,9 @@ from hfmem.engines.transformers.outline import outlined
 from hfmem.engines.transformers.placement import balanced, placed, within
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import SINGLE
-from hfmem.estimator.values import Place, Placement, Placing, Scenario, Term, total_of
+from hfmem.estimator.placement import Place, Placement
+from hfmem.estimator.scenario import Placing, Scenario
+from hfmem.estimator.values import Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.modules import Device, Held, Kind, Module, Modules

@@ -10,7 +10,8 @@ from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.states import kept_states, state_dtype
 from hfmem.estimator.cache.sizes import CacheSize
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
 

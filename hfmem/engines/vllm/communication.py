@@ -18,7 +18,8 @@ from typing import Final
 
 from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Scenario, Term, TermKind
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term, TermKind
 from hfmem.hardware.links import Link, link_of
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB

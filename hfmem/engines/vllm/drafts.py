@@ -21,9 +21,10 @@ from hfmem.engines.predicting import predicting, predicting_layer
 from hfmem.engines.vllm.serving_options import SpecMethod
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.split import RULES
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.values import Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.interpret import Model

@@ -17,7 +17,8 @@ from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.towers import CAST, Forward, forward_of
 from hfmem.estimator.activations.towers import PIXEL, encoding
-from hfmem.estimator.values import Scenario, Term, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Largest, Tower
 from hfmem.units import GIB

@@ -38,10 +38,11 @@ from hfmem.engines.vllm.shared import shared_refusal
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model

@@ -26,7 +26,8 @@ from hfmem.engines.vllm.drafts import draft_layers, drafted
 from hfmem.engines.vllm.lora import adapters
 from hfmem.engines.vllm.peak import layer_scratch, packed_experts
 from hfmem.engines.vllm.settings import Settings
-from hfmem.estimator.values import Scenario, Term, TermKind
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term, TermKind
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.hardware.links import link_of
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent, State

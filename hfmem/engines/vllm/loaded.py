@@ -14,7 +14,8 @@ from hfmem.engines.vllm.drafts import draft_layers
 from hfmem.engines.vllm.formats import EXPANDS_SCALES
 from hfmem.engines.vllm.mxfp4 import mxfp4_terms
 from hfmem.engines.vllm.settings import settings_of
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.estimator.weights.kept import Kept, is_packed
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.interpret import Model

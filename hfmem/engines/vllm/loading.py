@@ -8,7 +8,8 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.settings import settings_of
 from hfmem.engines.vllm.split import RULES
-from hfmem.estimator.values import Loading, Scenario
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Loading
 from hfmem.estimator.weights.loading import largest_experts, largest_matrix, mapped
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model

@@ -19,7 +19,8 @@ from hfmem.engines.companions import RANKS
 from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.extras import DEFAULT_RANK
 from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup
 

@@ -14,7 +14,8 @@ from typing import Final
 from hfmem.engines.vllm.extras import Request
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.settings import Settings
-from hfmem.estimator.values import Mix, Scenario
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Mix
 
 __all__ = ["mix_of", "mix_refusal"]
 

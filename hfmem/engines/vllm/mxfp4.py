@@ -13,7 +13,8 @@ from typing import Final
 
 from hfmem.engines.mxfp4 import packed
 from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import TensorGroup

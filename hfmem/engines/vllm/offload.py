@@ -13,7 +13,8 @@ from typing import Final
 
 from hfmem.engines.vllm.loaded import layer_tensors
 from hfmem.engines.vllm.settings import settings_of
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes

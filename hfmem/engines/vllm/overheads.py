@@ -10,7 +10,8 @@ from hfmem.engines.vllm.graphs import graph_terms
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import SINGLE
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB
 

@@ -17,8 +17,9 @@ from hfmem.engines.forward import layer_inner
 from hfmem.engines.vllm.encoder import has_encoder, profile_of
 from hfmem.engines.vllm.settings import CHUNKED_BEYOND, Settings
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario, Term, total_of
+from hfmem.estimator.values import Term, total_of
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.caches import Latent
 from hfmem.mapper.interpret import Model

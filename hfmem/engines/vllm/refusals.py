@@ -9,7 +9,7 @@ from hfmem.engines.vllm.classes import classless
 from hfmem.engines.vllm.kvformats import CacheFormat, format_of
 from hfmem.engines.vllm.releases import Release
 from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.caches import KV
 from hfmem.mapper.interpret import Model

@@ -10,7 +10,7 @@ from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.releases import DEFAULT, Release, number_of, read_of, runs_first_engine, sizes_of
 from hfmem.engines.vllm.rules import Rules, release_of, rules_of
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.options.otherwise import Detail
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Final
 
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.states import recurrent
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.caches import KV, Latent
 from hfmem.mapper.interpret import Model
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.estimator.values import Scenario, Term, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 

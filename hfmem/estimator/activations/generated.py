@@ -29,7 +29,8 @@ from hfmem.estimator.cache.generation import (
     packed_tokens,
 )
 from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
-from hfmem.estimator.values import Group, PackedCache, Scenario, Term, total_of
+from hfmem.estimator.scenario import PackedCache, Scenario
+from hfmem.estimator.values import Group, Term, total_of
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
 

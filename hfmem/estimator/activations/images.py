@@ -14,7 +14,7 @@ from typing import Any
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.grids import Grids, grids, parsed, parts
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.values import Network
 from hfmem.unknown import Unknown
 

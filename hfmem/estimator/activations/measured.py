@@ -20,7 +20,7 @@ from hfmem.estimator.activations.coefficients import (
     versions,
 )
 from hfmem.estimator.activations.polynomials import Polynomial
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.structure import Structure, alike, nearest
 from hfmem.mapper.values import Certainty

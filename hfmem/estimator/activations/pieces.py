@@ -15,7 +15,7 @@ from typing import Literal
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer
 from hfmem.unknown import Unknown

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.polynomials import Polynomial
-from hfmem.estimator.values import Scenario, Term, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hfmem.estimator.activations.measured import measured
 from hfmem.estimator.activations.pieces import Highest, Run, highest_in
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
 

@@ -14,7 +14,8 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.cache.sizes import CacheSize, cache_size, layer_bytes
-from hfmem.estimator.values import Generation, PackedCache, Scenario, Term, total_of
+from hfmem.estimator.scenario import Generation, PackedCache, Scenario
+from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.caches import KV, Combined, Compressed, CrossKV, Latent, Shared, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Layer

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from hfmem.dtypes import Dtype, find_dtype
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Term
 from hfmem.mapper.caches import COMPUTE, KV, KV_DTYPE, Cache, Combined, Latent, Part, Seen
 from hfmem.mapper.values import Architecture, Layer
 from hfmem.unknown import Unknown

@@ -10,7 +10,7 @@ from hfmem.estimator.recipe.peft import Method
 from hfmem.estimator.recipe.precisions import Precision
 from hfmem.estimator.recipe.stacks import Stack
 from hfmem.estimator.recipe.trainers import Tuning
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.options.words import Head
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
-from hfmem.estimator.values import Group, Scenario, Term
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Group, Term
 from hfmem.estimator.weights.packed import RUN_DTYPE, Format, format_of, is_packed
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.pipelines.values import Component, Pipeline

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import stored_dtype
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.formats import AS_STORED, FormatRow, hardware_of, row_of
 from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
 from hfmem.estimator.weights.recipes import Recipe, everything, fitting

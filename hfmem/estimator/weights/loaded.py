@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
-from hfmem.estimator.values import Group, Scenario, Term, total_of
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Group, Term, total_of
 from hfmem.estimator.weights.kept import PLAIN, Kept, as_plain
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component, TensorGroup, component_order

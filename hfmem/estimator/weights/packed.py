@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.dtypes import stored_dtype
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.nf4 import NF4_SOURCE, nf4_bytes
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.pipelines.values import Component

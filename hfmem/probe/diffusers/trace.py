@@ -15,7 +15,8 @@ from hfmem.engines.diffusers.calls import Call as Sizes
 from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Stage, stages
 from hfmem.errors import UntraceableError
-from hfmem.estimator.values import Scenario, Trace
+from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.values import Trace
 from hfmem.estimator.weights.packed import format_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Component
