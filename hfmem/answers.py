@@ -35,6 +35,7 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.resolve import resolve
 from hfmem.scenario.runtime import as_made, for_model
+from hfmem.silence import quiet
 
 if TYPE_CHECKING:
     from hfmem.advice.choices import Made
@@ -145,7 +146,8 @@ def _placeable(model: Model, options: Options) -> Model:
     packages = ("torch", "accelerate")
     if options.device_map is None or model.placer is not None or config is None or None in map(find_spec, packages):
         return model
-    from hfmem.probe.placer import OfClass
+    with quiet():  # loads PyTorch and what Accelerate finds beside it
+        from hfmem.probe.placer import OfClass
 
     depth = model.architecture.depth
     return model if (depth or 0) > _DEEPEST else replace(model, placer=OfClass(config=config, depth=depth))
@@ -262,7 +264,8 @@ def _traced(model: Model, options: Options, scenario: Scenario) -> Trace:
     row = find_engine(scenario.runtime)
     if row is None or not row.tracer:
         raise UntraceableError(model.checkpoint.ref.model_id, f"{scenario.runtime} has no trace")
-    found: Trace = import_module(row.tracer).traced(model, scenario)  # what it loads may take seconds
+    with quiet():
+        found: Trace = import_module(row.tracer).traced(model, scenario)  # what it loads may take seconds
     return found
 
 
@@ -358,7 +361,8 @@ def completed(model: Model) -> Model:
         return model
     if (model.architecture.depth or 0) > _DEEPEST or find_spec("torch") is None:
         return model
-    from hfmem.probe.parameters import table
+    with quiet():
+        from hfmem.probe.parameters import table
 
     try:
         parameters = table(config, model.architecture)

@@ -18,6 +18,7 @@ LAYERS = (
     "errors",
     "refusals",
     "units",
+    "silence",
     "dtypes",
     "options",
     "data",
@@ -41,7 +42,7 @@ LAYERS = (
     "preflight",
     "__main__",
 )
-BASE = {"errors", "refusals", "units", "dtypes", "options", "data"}
+BASE = {"errors", "refusals", "units", "silence", "dtypes", "options", "data"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

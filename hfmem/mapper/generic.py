@@ -7,10 +7,7 @@ which itself needs PyTorch. A config class does not describe the weights; they c
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,6 +17,7 @@ from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Nothing
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.values import Architecture, Layer
+from hfmem.silence import quiet
 
 __all__ = ["read"]
 
@@ -99,7 +97,7 @@ def _describe(built: Any, config: Mapping[str, Any]) -> Architecture:
 
 def _build(config: Mapping[str, Any]) -> Any:
     """The config object, of a class of `transformers` itself. Any exception it raises is attributed to the file."""
-    with _quiet():
+    with quiet():
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
         model_type = config.get("model_type")
@@ -121,19 +119,6 @@ def _decoded(value: Any) -> Any:
             return float(tagged)
         return {key: _decoded(item) for key, item in value.items()}
     return [_decoded(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence warnings of `transformers` about the file or about missing PyTorch."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _decoder(built: Any) -> Any:

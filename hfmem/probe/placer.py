@@ -20,7 +20,7 @@ from transformers.utils.generic import ContextManagers
 from hfmem.mapper.modules import Device, Held, Kind, Module, Modules
 from hfmem.mapper.names import meaning
 from hfmem.probe.parameters import model_class
-from hfmem.probe.silence import quiet
+from hfmem.silence import quiet
 
 __all__ = ["OfClass", "built", "made", "modules_of"]
 

@@ -34,8 +34,8 @@ from hfmem.probe import tiny
 from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
-from hfmem.probe.silence import quiet
 from hfmem.refusals.options import UntracedError
+from hfmem.silence import quiet
 
 __all__ = ["Step", "shortened", "step_of", "timeline", "trace", "traced", "unpadded"]
 

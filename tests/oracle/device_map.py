@@ -25,7 +25,7 @@ from hfmem.fetcher.catalog import find
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.modules import Device
 from hfmem.probe.placer import built
-from hfmem.probe.silence import quiet
+from hfmem.silence import quiet
 from hfmem.units import MIB
 
 __all__ = ["MODELS", "TARGET", "maps"]

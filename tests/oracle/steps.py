@@ -18,9 +18,9 @@ from transformers.initialization import no_init_weights
 from hfmem.probe.activations.attempts import inputs_of
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.tracer import Tracer
-from hfmem.probe.silence import quiet
 from hfmem.probe.tiny import build
 from hfmem.probe.trace import unpadded
+from hfmem.silence import quiet
 from tests.oracle.peak_cases import RANK, TARGETS
 from tests.oracle.step_cases import Case
 
