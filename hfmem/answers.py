@@ -8,7 +8,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from hfmem.advice.values import Fit, Plan, Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import find_engine
 from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, UntraceableError
@@ -18,14 +17,11 @@ from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.identity import as_read
-from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
-from hfmem.hardware.values import Machine
 from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import is_gguf, offered
 from hfmem.mapper.interpret import Model, interpret
-from hfmem.options.access import Access
 from hfmem.options.otherwise import Otherwise
 from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import SeveralModelsError
@@ -39,6 +35,10 @@ from hfmem.silence import quiet
 
 if TYPE_CHECKING:
     from hfmem.advice.choices import Made
+    from hfmem.advice.values import Fit, Plan, Saving
+    from hfmem.fetcher.quantisations import Choice
+    from hfmem.hardware.values import Machine
+    from hfmem.options.access import Access
 
 __all__ = ["accompanied", "completed", "report_all", "report_each", "report_on", "report_on_bundle", "with_holders"]
 

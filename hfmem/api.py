@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from hfmem.advice.values import Variants
+from hfmem.advice.values import Fit, Variants
 from hfmem.against.values import Against
 from hfmem.answers import accompanied, completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
@@ -28,7 +28,7 @@ from hfmem.options.rules import wrong
 from hfmem.options.run import is_profile
 from hfmem.refusals.options import ModelNameError
 from hfmem.report.comparisons import Comparison
-from hfmem.report.values import Report
+from hfmem.report.values import Fits, Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check as check_options
 from hfmem.scenario.options import Options, options_type
@@ -46,6 +46,8 @@ __all__ = [
     "variants",
 ]
 
+
+Fit.shown = lambda fit: Fits((fit,))._repr_html_()
 
 P = ParamSpec("P")
 _Call = TypeVar("_Call")

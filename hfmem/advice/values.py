@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Margin, Offload
-from hfmem.hardware.values import Accelerator, Machine
+
+if TYPE_CHECKING:
+    from hfmem.hardware.values import Accelerator, Machine
 
 __all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Plan", "Saving", "Speed", "Verdict"]
 
@@ -104,7 +106,7 @@ class Fit:
     speed: Speed | None = None
 
     shown: ClassVar[Callable[[Fit], str] | None] = None
-    """How notebooks show it as HTML; set by `hfmem.report`, which this package does not import."""
+    """How notebooks show it as HTML; set by `hfmem.api`, as this package does not import reports."""
 
     def _repr_html_(self) -> str | None:
         return None if Fit.shown is None else Fit.shown(self)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from hfmem.engines.logs import What
+if TYPE_CHECKING:
+    from hfmem.engines.logs import What
 
 __all__ = ["CAUSES", "Against", "Difference", "Fact", "Log", "Reading", "Row"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -18,11 +18,13 @@ from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Serving, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
-from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
-from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.hardware.values import Accelerator
+    from hfmem.unknown import Unknown
 
 __all__ = [
     "Attending",

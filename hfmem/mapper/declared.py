@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hfmem.dtypes import stored_dtype
 from hfmem.mapper.module_names import Names
 from hfmem.mapper.packed_modules import Rule, reading_of
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
-from hfmem.mapper.schemes import Scheme
 from hfmem.mapper.values import Architecture, Experts, ParameterTable, TensorGroup
+
+if TYPE_CHECKING:
+    from hfmem.mapper.schemes import Scheme
 
 __all__ = ["Stored", "as_stored"]
 

@@ -12,18 +12,15 @@ from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of
-from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.agreed import published
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
-from hfmem.mapper.modules import NoOutline, Outline, Placer
 from hfmem.mapper.networks import network_of
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_wide
-from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
@@ -32,7 +29,10 @@ from hfmem.mapper.values import Architecture, Certainty, Largest, Network, Param
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
+    from hfmem.fetcher.quantisations import Choice
     from hfmem.mapper.gguf.layout import Blocks
+    from hfmem.mapper.modules import NoOutline, Outline, Placer
+    from hfmem.mapper.pipelines.values import Pipeline
 
 __all__ = ["Adapted", "Model", "Quantisable", "dominant", "interpret"]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hfmem.mapper.values import Component, TensorGroup
-from hfmem.refusals.splits import Unplaced
+
+if TYPE_CHECKING:
+    from hfmem.refusals.splits import Unplaced
 
 __all__ = ["Device", "Held", "Kind", "Module", "Modules", "NoOutline", "Outline", "Placer", "Tree", "Ways"]
 

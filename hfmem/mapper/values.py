@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.context import Context
 from hfmem.mapper.cuts import Cut, cut_of, is_output
 from hfmem.mapper.expert_types import gathered_types, gathering_source
-from hfmem.mapper.mixers import Mixer
+
+if TYPE_CHECKING:
+    from hfmem.mapper.mixers import Mixer
 
 __all__ = [
     "COMPONENTS",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from hfmem.advice.values import Candidate
 from hfmem.errors import shortened
 from hfmem.fetcher.values import Checkpoint
 from hfmem.options.otherwise import Otherwise
+
+if TYPE_CHECKING:
+    from hfmem.advice.values import Candidate
 
 __all__ = ["choice_notes"]
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
 from hfmem.estimator.weights.components import component_bytes, component_dtype
 from hfmem.estimator.weights.packed import format_of
-from hfmem.mapper.pipelines.values import Component
 from hfmem.report.escapes import line
 from hfmem.report.values import Report
 from hfmem.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from hfmem.mapper.pipelines.values import Component
 
 __all__ = ["HEADINGS", "ComponentRow", "component_cells", "component_dicts", "component_lines", "component_rows"]
 

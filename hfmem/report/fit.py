@@ -6,18 +6,20 @@ The parts of a bar are letters, which `hfmem.report.paint` puts on colours where
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Advice, Fit, Speed
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
-from hfmem.hardware.values import Accelerator, Instance, Machine
 from hfmem.report.escapes import line
 from hfmem.report.sentences import in_which_case, machine_words
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import command_lines, fold, items, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.advice.values import Advice, Fit, Speed
+    from hfmem.hardware.values import Accelerator, Instance, Machine
 
 __all__ = [
     "LETTERS",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tabulate import tabulate
 
 from hfmem.estimator.placement import Place, Placement
-from hfmem.mapper.modules import Device
 from hfmem.report.escapes import line
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.mapper.modules import Device
 
 __all__ = ["placement_dict", "placement_lines"]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hfmem.advice.values import Fit
 from hfmem.estimator.values import Estimate
 from hfmem.report.values import Report
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.advice.values import Fit
 
 __all__ = ["in_which_case", "lacking", "limits", "machine_words", "memory_words", "on_what", "sentence"]
 

@@ -6,11 +6,10 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Fit
 from hfmem.options.otherwise import Detail
 from hfmem.report.choices import choice_markdown
 from hfmem.report.columns import COLUMNS, Column
@@ -20,6 +19,9 @@ from hfmem.report.fit import fit_cell, machine_name
 from hfmem.report.values import Report
 from hfmem.report.width import fold, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.advice.values import Fit
 
 __all__ = ["format_lines", "to_csv", "to_markdown", "to_table"]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
-from hfmem.against.values import Against
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Estimate, Group, Trace
 from hfmem.fetcher.pipelines import listed
@@ -20,6 +18,10 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 from hfmem.report.choice_notes import choice_notes
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
+    from hfmem.against.values import Against
 
 __all__ = ["GROUP_NAMES", "Download", "Fits", "Report"]
 
@@ -44,7 +46,7 @@ class Download:
     files: int | None
 
 
-class Fits(tuple[Fit, ...]):
+class Fits(tuple["Fit", ...]):
     """Whether a model fits on some accelerators; a tuple that shows itself in notebooks."""
 
     __slots__ = ()
@@ -56,9 +58,6 @@ class Fits(tuple[Fit, ...]):
 def _view(module: str, name: str, *shown: object) -> Any:
     """What a function that renders reports makes of one; it is named, as its module imports this one."""
     return getattr(import_module(module), name)(*shown)
-
-
-Fit.shown = lambda fit: Fits((fit,))._repr_html_()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

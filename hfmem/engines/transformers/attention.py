@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.protocol import Attending
-from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Implementations
 from hfmem.options.otherwise import Detail
 from hfmem.options.words import Attention
 from hfmem.refusals.options import NoFlashError
+
+if TYPE_CHECKING:
+    from hfmem.hardware.values import Accelerator
 
 __all__ = ["FLASH", "Kernel", "taken"]
 

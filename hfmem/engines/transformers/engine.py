@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Attending, Found, Laid, Ranked, RankMemory, Suggestions
@@ -24,11 +24,13 @@ from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept, kept_by, stored_row
-from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.hardware.values import Accelerator
 
 __all__ = ["ENGINE", "Transformers"]
 

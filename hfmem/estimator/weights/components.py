@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Group, Term
 from hfmem.estimator.weights.packed import RUN_DTYPE, Format, format_of, is_packed
 from hfmem.estimator.weights.quantisers import find_quantiser
-from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.mapper.values import TensorGroup
+
+if TYPE_CHECKING:
+    from hfmem.mapper.pipelines.values import Component, Pipeline
 
 __all__ = ["component_bytes", "component_dtype", "component_terms"]
 

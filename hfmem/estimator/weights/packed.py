@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.nf4 import NF4_SOURCE, nf4_bytes
 from hfmem.estimator.weights.quantisers import find_quantiser
-from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import TensorGroup
+
+if TYPE_CHECKING:
+    from hfmem.mapper.pipelines.values import Component
 
 __all__ = ["FORMATS", "RUN_DTYPE", "Format", "format_of", "is_packed", "is_stored_packed"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hfmem.mapper.pipelines.values import Kind
+if TYPE_CHECKING:
+    from hfmem.mapper.pipelines.values import Kind
 
 __all__ = ["kind_of"]
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.fetcher.pipelines import Listed
 from hfmem.fetcher.values import Checkpoint, TensorInfo
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.reader import as_model, component_of
-from hfmem.mapper.pipelines.values import Component
+
+if TYPE_CHECKING:
+    from hfmem.mapper.pipelines.values import Component
 
 __all__ = ["with_lora"]
 

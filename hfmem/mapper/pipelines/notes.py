@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.fetcher.pipelines import folder_of, listed
 from hfmem.fetcher.values import Checkpoint
-from hfmem.mapper.pipelines.values import Pipeline
+
+if TYPE_CHECKING:
+    from hfmem.mapper.pipelines.values import Pipeline
 
 __all__ = ["notes_on"]
 
