@@ -24,12 +24,11 @@ from hfmem.errors import (
     RevisionNotFoundError,
     UnexpectedAnswerError,
 )
-from hfmem.fetcher import cache, catalog, local
+from hfmem.fetcher import cache, local
 from hfmem.fetcher.bases import with_base
 from hfmem.fetcher.environment import endpoint_fault
 from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
-from hfmem.fetcher.nearby import near_ids, other_states, state
 from hfmem.fetcher.quantisations import quant_of
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
@@ -213,6 +212,8 @@ def _stored(ref: ModelRef, access: Access) -> Checkpoint | None:
 def _catalogued(ref: ModelRef) -> Checkpoint | None:
     """The catalog's checkpoint, which has no list of files to pick one of: of one by whose name a quantisation is told,
     that."""
+    from hfmem.fetcher import catalog  # for what neither the Hub nor the cache answers
+
     if not ref.picked:
         return catalog.find(ref)
     quant = ref.quant or quant_of(ref.file)
@@ -226,6 +227,8 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     found = _stored(ref, access) if why else None
     if found is None:
         if isinstance(error, (ModelNotFoundError, OfflineError, HubUnreachableError)):
+            from hfmem.fetcher.nearby import near_ids, other_states, state  # for what is found nowhere
+
             error.asked, error.kept = state(ref), other_states(ref) if _keeps(access) else ()
             error.near = () if error.kept else near_ids(ref.model_id, here=access.mine)
         raise error

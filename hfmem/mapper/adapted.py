@@ -13,13 +13,10 @@ from typing import Any, Final
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.fetcher.bases import base_name
+from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.interpret import Adapted, Model, interpret
-from hfmem.mapper.names import without_numbers
-from hfmem.mapper.pipelines.lora import with_lora
-from hfmem.mapper.pipelines.reader import is_pipeline, pipeline_of, single_component
-from hfmem.mapper.pipelines.single import single_file
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 __all__ = ["understood"]
@@ -31,15 +28,36 @@ _FULL: Final = "F32"
 def understood(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint; of an adapter whose base model was read, both as one. Never raises for contents of
     files."""
-    if checkpoint.pipeline is not None or is_pipeline(checkpoint):
+    if checkpoint.pipeline is not None or _is_pipeline(checkpoint):
+        from hfmem.mapper.pipelines.reader import pipeline_of  # for pipelines only
+
         return pipeline_of(checkpoint)
-    own = single_file(checkpoint) or single_component(checkpoint) or interpret(checkpoint)
+    own = _of_diffusers(checkpoint) or interpret(checkpoint)
     if checkpoint.base is None:
         return own
     if checkpoint.base.pipeline is not None:
+        from hfmem.mapper.pipelines.lora import with_lora
+        from hfmem.mapper.pipelines.reader import pipeline_of
+
         return with_lora(pipeline_of(checkpoint.base), checkpoint, _merged(checkpoint.base, checkpoint))
     base = interpret(checkpoint.base)
     return own if base.parameters is None else _joined(base, own)
+
+
+def _is_pipeline(checkpoint: Checkpoint) -> bool:
+    """Whether it is a pipeline whose model_index.json could not be read: of a gated repository, or an invalid one."""
+    return select_for(checkpoint.files, checkpoint.ref, checkpoint.pipeline).layout == "pipeline"
+
+
+def _of_diffusers(checkpoint: Checkpoint) -> Model | None:
+    """The pipeline in one file, or the one class of diffusers, that a checkpoint is; None for other models."""
+    config = checkpoint.config or {}
+    if not checkpoint.tensors or (config.get("model_type") and "_class_name" not in config):
+        return None
+    from hfmem.mapper.pipelines.reader import single_component  # models with a type of their own are none
+    from hfmem.mapper.pipelines.single import single_file
+
+    return single_file(checkpoint) or single_component(checkpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +74,8 @@ class _Kinds:
 
     def is_copy(self, name: str) -> bool:
         """Whether it is a copy of a tensor of the base: of a module to save."""
+        from hfmem.mapper.names import without_numbers
+
         parts = name.split(".")
         return without_numbers(name) in self.names or any(part in self.saved for part in parts[:-1])
 
@@ -85,6 +105,8 @@ def _joined(base: Model, own: Model) -> Model:
 
 def _groups(base: Model, checkpoint: Checkpoint) -> Iterator[TensorGroup]:
     """What the adapter adds to the base."""
+    from hfmem.mapper.names import without_numbers  # for adapters with their base only
+
     saved = (checkpoint.adapter or {}).get("modules_to_save")
     kinds = _Kinds(
         names={without_numbers(row.tensor.name) for row in rows_of(base.checkpoint.tensors)},

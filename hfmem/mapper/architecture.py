@@ -9,7 +9,6 @@ from typing import Any, Final
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidConfigError, shortened
 from hfmem.fetcher.values import Checkpoint
-from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
 from hfmem.mapper.defaults import ConfigClass, config_class
@@ -62,7 +61,11 @@ def _read(config: Mapping[str, Any]) -> Blueprint:
 
 def _by_reader(facts: Facts, config: Mapping[str, Any]) -> Blueprint | None:
     read = reader(facts.model_type)
-    return generic.read(config) if read is None else read(facts)
+    if read is not None:
+        return read(facts)
+    from hfmem.mapper import generic  # for types without a reader only
+
+    return generic.read(config)
 
 
 _MOST_ZEROS: Final = 4

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hfmem.dtypes import stored_dtype
-from hfmem.mapper.module_names import Names
-from hfmem.mapper.packed_modules import Rule, reading_of
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
 from hfmem.mapper.values import Architecture, Experts, ParameterTable, TensorGroup
 
 if TYPE_CHECKING:
+    from hfmem.mapper.module_names import Names
+    from hfmem.mapper.packed_modules import Rule
     from hfmem.mapper.schemes import Scheme
 
 __all__ = ["Stored", "as_stored"]
@@ -36,6 +36,9 @@ def as_stored(described: ParameterTable, config: Mapping[str, Any], architecture
     own, found = declared_quantisation(config), quantisation_of(config)
     if own is None:
         return Stored(table=described)
+    from hfmem.mapper.module_names import Names  # for quantised checkpoints only
+    from hfmem.mapper.packed_modules import reading_of
+
     inner = found.get("quantization")
     facts = {**found, **inner} if isinstance(inner, Mapping) else found
     reading = reading_of(own.method, own.bits, facts, config)

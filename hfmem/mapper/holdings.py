@@ -16,9 +16,22 @@ from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper.values import ParameterTable
 from hfmem.units import format_bytes
 
-__all__ = ["NOT_LOADED", "choices_note", "files_note", "format_name", "is_gguf", "lacks", "layout_notes", "offered"]
+__all__ = [
+    "NOT_LOADED",
+    "PIPELINES",
+    "choices_note",
+    "files_note",
+    "format_name",
+    "is_gguf",
+    "lacks",
+    "layout_notes",
+    "offered",
+]
 
 NOT_LOADED: Final = ("gguf", "foreign")
+
+PIPELINES: Final = "diffusion pipeline"
+"""The name of the format of pipelines, by which engines say that they run them."""
 
 _LAYOUT_NOTES: Final = {
     "bin": "The PyTorch pickles (.bin) could not be read: the figures are from the configuration, or from the size of "

@@ -23,7 +23,6 @@ from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_wide
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
-from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
 from hfmem.mapper.values import Architecture, Certainty, Largest, Network, ParameterTable, Quantisation, Tower
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
@@ -258,17 +257,12 @@ def _parameters(
     selection: Selection,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
     layout = selection.layout
-    if checkpoint.tensors and layout == "adapter":
-        return _as_stored(from_tensors(checkpoint.tensors, architecture, config)), *_header_source(checkpoint)[::-1], []
     if checkpoint.tensors:
-        if is_gguf(checkpoint):
-            from hfmem.mapper.gguf.reader import table_of  # only needed for GGUF
-
-            table = table_of(checkpoint.tensors, architecture)
-        else:
-            table = from_tensors(checkpoint.tensors, architecture, config)
-        table = _as_stored(table) if layout == "foreign" else table  # other software casts nothing
+        table = _of_tensors(checkpoint, config, architecture, gguf=layout != "adapter" and is_gguf(checkpoint))
         source, certainty = _header_source(checkpoint)
+        if layout == "adapter":
+            return _as_stored(table), certainty, source, []
+        table = _as_stored(table) if layout == "foreign" else table  # other software casts nothing
         doubtful = certainty == "exact" and broken_files(checkpoint)
         return table, "derived" if doubtful else certainty, source, of_headers(checkpoint, table, described)
     if checkpoint.agreed and (told := published(checkpoint)) is not None:
@@ -281,8 +275,23 @@ def _parameters(
         source += "; the class loads none of the files here" if layout in NOT_LOADED else ""
         return stored.table, "typical" if stored.unread else "derived", source, unread_quantisation(stored, described)
     if checkpoint.totals and not files_note(selection, checkpoint):
+        from hfmem.mapper.tables import from_totals  # where nothing else is known
+
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
+
+
+def _of_tensors(
+    checkpoint: Checkpoint, config: Mapping[str, Any], architecture: Architecture, *, gguf: bool
+) -> ParameterTable:
+    """The parameters that the headers of files list."""
+    if gguf:
+        from hfmem.mapper.gguf.reader import table_of  # only needed for GGUF
+
+        return table_of(checkpoint.tensors, architecture)
+    from hfmem.mapper.tables import from_tensors  # headers are not read where config and public totals agree
+
+    return from_tensors(checkpoint.tensors, architecture, config)
 
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:

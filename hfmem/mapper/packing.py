@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hfmem.fetcher.values import TensorInfo
-from hfmem.mapper.names import without_numbers
 from hfmem.mapper.values import Quantisation
 
 __all__ = ["Packing", "declared_cache_dtype", "declared_quantisation", "packing", "quantisation_of"]
@@ -75,7 +74,8 @@ class Packing:
                 ("_blocks", "_proj")
             )
             return tensor.elements * (8 // self.bits if packed and self.bits in (1, 2, 4) else 1)
-        return tensor.elements * (2 if tensor.dtype == "I8" and without_numbers(module) in self.with_e8m0 else 1)
+        fp4 = tensor.dtype == "I8" and self.with_e8m0 and _numberless(module) in self.with_e8m0
+        return tensor.elements * (2 if fp4 else 1)
 
 
 def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing:
@@ -89,7 +89,7 @@ def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing
         own_bits={name: _bits(own) for name, own in found.items() if isinstance(own, Mapping) and "bits" in own},
         mlx=any(tensor.dtype == "U32" for tensor in sorts),  # other quantisers pack into signed integers
         with_e8m0=frozenset(
-            without_numbers(tensor.name.rpartition(".")[0]) for tensor in sorts if tensor.dtype == "F8_E8M0"
+            _numberless(tensor.name.rpartition(".")[0]) for tensor in sorts if tensor.dtype == "F8_E8M0"
         ),
     )
 
@@ -204,6 +204,12 @@ def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:
         if isinstance(scheme, Mapping) and scheme.get("num_bits") == 8:
             return _FP8 if scheme.get("type", "float") == "float" else "int8"
     return None
+
+
+def _numberless(name: str) -> str:
+    from hfmem.mapper.names import without_numbers  # for headers only: the config tells the rest
+
+    return without_numbers(name)
 
 
 def _is_matrix(tensor: TensorInfo) -> bool:

@@ -104,8 +104,6 @@ def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], st
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.card import to_card, to_explanation
     from hfmem.report.escapes import line, visible
-    from hfmem.report.fit import to_matrix
-    from hfmem.report.tables import format_lines, to_table
 
     parts = []
     if style.fitting:
@@ -121,14 +119,20 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
 
         parts.append(to_holders(reports, style.unit, style.width))
     elif style.several and any(report.fits for report in reports):
+        from hfmem.report.fit import to_matrix
+
         parts.append(to_matrix(reports, style.unit, style.width))
     elif style.several:
+        from hfmem.report.tables import to_table
+
         parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
         known = [report for report in reports if report.estimate.known_total is not None]
         parts += [to_card(report, style.unit, style.width, explain=style.explain) for report in known]
-    if style.several and (lines := format_lines(reports, style.width)):
-        parts.append(lines)
+    if style.several:
+        from hfmem.report.tables import format_lines
+
+        parts += filter(None, [format_lines(reports, style.width)])
     if style.explain:
         for report in reports:
             title = f"{line(report.name)}\n" if style.several else ""

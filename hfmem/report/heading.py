@@ -9,7 +9,6 @@ from hfmem.estimator.scenario import Scenario
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.values import Architecture
-from hfmem.report.components import component_rows
 from hfmem.report.escapes import line
 from hfmem.report.values import Report
 from hfmem.units import format_count
@@ -44,6 +43,10 @@ def _packed(report: Report) -> str:
 
 def _mixed(report: Report) -> str:
     """The dtypes of a pipeline whose components run in several; "" for one."""
+    if report.model.pipeline is None:
+        return ""
+    from hfmem.report.components import component_rows  # for pipelines only
+
     found = dict.fromkeys(row.dtype for row in component_rows(report) if row.loaded and row.dtype)
     return ", ".join(found) if len(found) > 1 else ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hfmem.engines.table import engines, find_engine
-from hfmem.mapper.pipelines.values import PIPELINES
+from hfmem.mapper.holdings import PIPELINES
 from hfmem.refusals.pipelines import PipelineClassError, PipelineError
 from hfmem.scenario.options import Options
 

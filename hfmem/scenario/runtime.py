@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, cast
 from hfmem.engines.protocol import Sizes
 from hfmem.engines.table import USUAL, Runtime, engine, engines
 from hfmem.fetcher.formats import gguf
-from hfmem.mapper.holdings import format_name
-from hfmem.mapper.pipelines.values import PIPELINES
+from hfmem.mapper.holdings import PIPELINES, format_name
 from hfmem.options.rules import mode_of
 from hfmem.scenario.options import Options
 

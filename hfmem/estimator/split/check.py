@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import Size, SplitRules
-from hfmem.estimator.split.share import cache_ranks
 from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorPlan
 from hfmem.refusals.splits import (
@@ -42,6 +41,8 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
         raise NoExpertsError(plan.ep)
     if rules.tensors == "planned":
         _check_planned(architecture, plan)
+    from hfmem.estimator.split.share import cache_ranks  # for split models only
+
     heads, _ = cache_ranks(architecture, plan, rules)
     for layer in dict.fromkeys(layers):  # equal layers have the same result
         _check_heads(layer, heads, rules)

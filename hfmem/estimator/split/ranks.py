@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
-from hfmem.estimator.split.share import Share, cache_ranks
 from hfmem.estimator.split.stages import Stage
 from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed, Latent, Shared, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup
+
+if TYPE_CHECKING:
+    from hfmem.estimator.split.share import Share
 
 __all__ = ["rank_model"]
 
@@ -21,6 +24,8 @@ def rank_model(model: Model, plan: Parallel, stage: Stage, rules: SplitRules) ->
     architecture = model.architecture
     if plan.gpus == 1 or architecture.layers is None:
         return model
+    from hfmem.estimator.split.share import Share, cache_ranks  # for split models only
+
     mine = architecture.layers[stage.start : stage.end]
     heads, states = cache_ranks(architecture, plan, rules)
     layers = tuple(replace(layer, cache=_shard_cache(layer.cache, heads, states)) for layer in mine)

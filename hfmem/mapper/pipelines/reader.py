@@ -12,7 +12,6 @@ from hfmem.errors import shortened
 from hfmem.fetcher.formats.onnx import FORMAT as ONNX
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.pipelines import Listed, folder_of, listed, pipeline_files
-from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import Tensors
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.families import reader
@@ -25,16 +24,11 @@ from hfmem.mapper.pipelines.values import Component, Kind, Pipeline
 from hfmem.mapper.tables import from_tensors
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, TensorGroup
 
-__all__ = ["as_model", "component_of", "is_pipeline", "pipeline_of", "single_component"]
+__all__ = ["as_model", "component_of", "pipeline_of", "single_component"]
 
 _TRANSFORMERS: Final = "transformers"
 _LIBRARIES: Final = (_TRANSFORMERS, "diffusers")
 _CERTAINTIES: Final[tuple[Certainty, ...]] = ("exact", "derived", "measured", "typical", "unknown")
-
-
-def is_pipeline(checkpoint: Checkpoint) -> bool:
-    """Whether it is a pipeline whose model_index.json could not be read: of a gated repository, or an invalid one."""
-    return select_for(checkpoint.files, checkpoint.ref, checkpoint.pipeline).layout == "pipeline"
 
 
 def _guessed(checkpoint: Checkpoint) -> dict[str, Any]:

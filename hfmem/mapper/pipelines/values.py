@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
 
-__all__ = ["PIPELINES", "Component", "Kind", "Pipeline"]
-
-PIPELINES: Final = "diffusion pipeline"
-"""The name of their format, by which engines say that they run them."""
+__all__ = ["Component", "Kind", "Pipeline"]
 
 Kind = Literal[
     "denoiser", "vae", "text_encoder", "image_encoder", "safety_checker", "controlnet", "upsampler", "adapter", "other"
