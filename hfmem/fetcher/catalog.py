@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, Literal
 
+from hfmem.data import text as data_text
 from hfmem.fetcher import network_catalog, pipeline_catalog
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
@@ -133,13 +133,13 @@ def _own() -> tuple[str, ...]:
 @cache
 def _repositories() -> Mapping[str, tuple[str, str]]:
     """The name of each repository of GGUF files and the model of its files, by the name in lower case."""
-    lines = files("hfmem.data").joinpath("gguf_repositories.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    lines = data_text("gguf_repositories.jsonl").splitlines()[1:]
     return {row["model"].lower(): (row["model"], row["of"]) for row in map(json.loads, lines)}
 
 
 @cache
 def _text() -> str:
-    return files("hfmem.data").joinpath("catalog.jsonl").read_text(encoding="utf-8")
+    return data_text("catalog.jsonl")
 
 
 def _entry(model_id: str) -> dict[str, Any] | None:

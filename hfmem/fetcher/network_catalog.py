@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 
+from hfmem.data import text as data_text
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef
 
@@ -42,7 +42,7 @@ def model_ids() -> tuple[str, ...]:
 
 @cache
 def _text() -> list[str]:
-    return files("hfmem.data").joinpath("timm_models.jsonl").read_text(encoding="utf-8").splitlines()
+    return data_text("timm_models.jsonl").splitlines()
 
 
 @cache

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from hfmem.data import text as data_text
 from hfmem.fetcher.tensors import TensorRow, Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef
 
@@ -38,7 +38,7 @@ def model_ids(*, aliases: bool = True) -> tuple[str, ...]:
 
 @cache
 def _text() -> list[str]:
-    return files("hfmem.data").joinpath("pipelines.jsonl").read_text(encoding="utf-8").splitlines()
+    return data_text("pipelines.jsonl").splitlines()
 
 
 @cache

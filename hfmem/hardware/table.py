@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
 from typing import Final, cast
 
+from hfmem.data import text as data_text
 from hfmem.errors import cut
 from hfmem.hardware.spelling import Spelled, budget, counted, spelled
 from hfmem.hardware.values import Accelerator, Instance, Kind, Machine
@@ -27,7 +27,7 @@ _TELLING: Final = 3  # shorter keys are contained in too many names to be useful
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    text = files("hfmem.data").joinpath(name).read_text(encoding="utf-8")
+    text = data_text(name)
     return list(csv.DictReader(text.splitlines()))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.values import Implementations
 
 __all__ = ["implementations"]
@@ -34,11 +34,15 @@ def implementations(types: Sequence[str]) -> Implementations:
     )
 
 
+@cache
 def _row(model_type: str) -> Implementations:
-    rows, source = _table()
-    row = rows.get(model_type)
-    if row is None:
+    head, *lines = _lines()
+    source = str(json.loads(head)["source"])
+    start = f'{{"type":{json.dumps(model_type)},'
+    line = next((line for line in lines if line.startswith(start)), None)
+    if line is None:
         return Implementations(name="", source=source)
+    row: dict[str, Any] = json.loads(line)
     lacks = row.get("lacks", ())
     return Implementations(
         name=row["class"],
@@ -50,7 +54,5 @@ def _row(model_type: str) -> Implementations:
 
 
 @cache
-def _table() -> tuple[dict[str, dict[str, Any]], str]:
-    text = files("hfmem.data").joinpath("attention.jsonl").read_text(encoding="ascii")
-    head, *rows = (json.loads(line) for line in text.splitlines())
-    return {row["type"]: row for row in rows}, str(head["source"])
+def _lines() -> list[str]:
+    return data_text("attention.jsonl").splitlines()

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+
+from hfmem.data import text as data_text
 
 __all__ = ["ConfigClass", "config_class"]
 
@@ -46,7 +47,7 @@ def config_class(model_type: str) -> ConfigClass | None:
 
 
 def _from_table(model_type: str) -> ConfigClass | None:
-    text = files("hfmem.data").joinpath("config_defaults.jsonl").read_text(encoding="utf-8")
+    text = data_text("config_defaults.jsonl")
     start = text.find(f'\n{{"type":{json.dumps(model_type)}')
     if start < 0:
         return None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
+
+from hfmem.data import text as data_text
 
 __all__ = ["gathered_types", "gathering_source"]
 
 
 @cache
 def _table() -> tuple[frozenset[str], str]:
-    found = json.loads(files("hfmem.data").joinpath("expert_types.json").read_text(encoding="utf-8"))
+    found = json.loads(data_text("expert_types.json"))
     return frozenset(found["types"]), str(found["source"])
 
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup, known_component
 
@@ -62,7 +62,7 @@ def module_of(group: TensorGroup) -> str:
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((files("hfmem.data") / "lora_targets.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads(data_text("lora_targets.json"))
     return table
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from hfmem.data import text as data_text
 from hfmem.mapper.values import Architecture
 
 __all__ = ["unlisted"]
@@ -22,6 +22,6 @@ def unlisted(architecture: Architecture) -> str:
 
 @cache
 def _table() -> dict[str, Any]:
-    text = files("hfmem.data").joinpath("mlx_modules.json").read_text(encoding="utf-8")
+    text = data_text("mlx_modules.json")
     found: dict[str, Any] = json.loads(text)
     return found

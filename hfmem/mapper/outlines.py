@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.modules import NoOutline, Outline, Tree
 from hfmem.mapper.names import meaning
 from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
@@ -55,7 +55,7 @@ def outline_of(architecture: Architecture, table: ParameterTable | None) -> Outl
 
 @cache
 def _table() -> tuple[dict[str, Any], dict[str, str], str]:
-    text = files("hfmem.data").joinpath("modules.jsonl").read_text(encoding="ascii")
+    text = data_text("modules.jsonl")
     head, *rows = (json.loads(line) for line in text.splitlines())
     usual = {model_type: name for row in rows for name, types in row["classes"].items() for model_type in types}
     return {name: row for row in rows for name in row["classes"]}, usual, str(head["source"])

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.cuts import cut_of, is_output
 from hfmem.mapper.values import Along, ParameterTable, TensorGroup, TensorPlan
 
@@ -21,10 +21,9 @@ def tensor_plan(types: Sequence[str], classes: Sequence[str]) -> TensorPlan:
     """The plan of a model, from its types (the whole first, then its text model), with the class name in its config.
     Types that are not in the table (remote code) get an empty plan without a source."""
     own = next(iter(classes), "")
-    rows, without, source = _table()
+    source = str(json.loads(_lines()[0])["source"])
     for model_type in types:
-        if model_type in rows:
-            row = rows[model_type]
+        if (row := _row(model_type)) is not None:
             return TensorPlan(
                 name=own or row["types"][model_type],
                 heads=row["heads"],
@@ -33,18 +32,18 @@ def tensor_plan(types: Sequence[str], classes: Sequence[str]) -> TensorPlan:
                 experts=row["experts"],
                 source=source,
             )
-        if model_type in without:
-            return TensorPlan(name=own or without[model_type], source=source)
+        if model_type in _without():
+            return TensorPlan(name=own or _without()[model_type], source=source)
     return TensorPlan(name=own or next(iter(types), "this model"))
 
 
 def planned(table: ParameterTable, types: Sequence[str]) -> ParameterTable:
     """The parameters with the dimension in which the tp_plan splits each."""
-    rows, without, _ = _table()
-    known = next((model_type for model_type in types if model_type in rows or model_type in without), None)
-    if known not in rows:
+    known = next((model_type for model_type in types if _row(model_type) or model_type in _without()), None)
+    row = None if known is None else _row(known)
+    if row is None:
         return table
-    cut = rows[known]["cut"]
+    cut = row["cut"]
     return ParameterTable(groups=tuple(_planned(group, cut.get(group.component)) for group in table.groups))
 
 
@@ -70,7 +69,21 @@ def _bias(matrix: Along) -> Along:
 
 
 @cache
-def _table() -> tuple[dict[str, dict[str, Any]], dict[str, str], str]:
-    text = files("hfmem.data").joinpath("tensor_plans.jsonl").read_text(encoding="ascii")
-    head, none, *rows = (json.loads(line) for line in text.splitlines())
-    return {name: row for row in rows for name in row["types"]}, none["without"], str(head["source"])
+def _row(model_type: str) -> dict[str, Any] | None:
+    """The row of a type: only lines that have its name are parsed."""
+    name = json.dumps(model_type)
+    for line in _lines()[2:]:
+        if name in line and model_type in (row := json.loads(line))["types"]:
+            return dict(row)
+    return None
+
+
+@cache
+def _without() -> dict[str, str]:
+    """The classes without a plan, by type."""
+    return dict(json.loads(_lines()[1])["without"])
+
+
+@cache
+def _lines() -> list[str]:
+    return data_text("tensor_plans.jsonl").splitlines()

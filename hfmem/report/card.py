@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tabulate import tabulate
-
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Term, total_of
 from hfmem.options.otherwise import Detail
 from hfmem.report.escapes import line
@@ -22,6 +20,7 @@ from hfmem.report.fit import (
     refusal_lines,
     speed_lines,
 )
+from hfmem.report.grid import grid
 from hfmem.report.heading import about, asked, chain, origin, shape
 from hfmem.report.placement import placement_lines
 from hfmem.report.sentences import on_what
@@ -133,9 +132,9 @@ def _parts(report: Report, unit: str, width: int) -> list[str]:
         for group in GROUPS
         if estimate.group(group) != 0
     ]
-    lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
-    rule = "-" * min(width, max(len(line.rstrip()) for line in lines))
-    return [line.rstrip() for line in (lines[0], rule, *lines[1:])]
+    names, sizes = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = [f"{name:<{names}}  {size:>{sizes}}  {remark}".rstrip() for name, size, remark in rows]
+    return [lines[0], "-" * min(width, max(map(len, lines))), *lines[1:]]
 
 
 def _growth(report: Report, unit: str) -> Iterator[str]:
@@ -194,9 +193,7 @@ def _trace(report: Report, unit: str) -> Iterator[str]:
     ]
     apart = f"{report.beside_peak / trace.peak - 1:+.1%}" if trace.peak else ""
     rows.append(["peak", format_bytes(trace.peak, unit), f"{format_bytes(report.beside_peak, unit)} ({apart})"])
-    yield from tabulate(
-        rows, headers=["", "traced", "estimated"], disable_numparse=True, colalign=("left", "right", "left")
-    ).splitlines()
+    yield from grid(rows, ["", "traced", "estimated"], ("left", "right", "left")).splitlines()
 
 
 def _size(nbytes: int | None, unit: str) -> str:
@@ -259,7 +256,7 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
     if report.scenario.train:
         groups = (*groups, "gradients", "optimizer")
     rows = [[GROUP_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
-    table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
+    table = grid(rows, ["", "here", "textbook"], ("left", "right", "right"))
     return [
         "",
         "Compared with the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)",

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from tabulate import tabulate
-
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
 from hfmem.report.escapes import line
+from hfmem.report.grid import grid
 from hfmem.report.sentences import in_which_case, machine_words
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import command_lines, fold, items, left_out, narrowed, shortened, widest
@@ -280,7 +279,7 @@ def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:
         ]
         headers = [f"ranks ({unit})", *(GROUP_NAMES[group].replace(" ", between) for group in groups), "total"]
         alignment = ["left"] + ["right"] * (len(groups) + 1)
-        return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment)
+        return grid(rows, headers, alignment)
 
     groups = [group for group in GROUPS if any(estimate.group(group, rank) for rank in estimate.ranks)]
     whole = show(groups, " ")
@@ -346,7 +345,7 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str, longest: 
         )
     headers = ["model", f"total\n({unit})", *(f"{name}\n{_size(reports, name, unit)}" for name in names)]
     alignment = ["left", "right"] + ["right"] * len(names)
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment)
+    return grid(rows, headers, alignment)
 
 
 def _size(reports: Sequence[Report], name: str, unit: str) -> str:
@@ -397,11 +396,11 @@ def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: 
     def show(columns: Sequence[int]) -> str:
         rows = [[row[index] for index in columns] for row in cards]
         shown, aligned = [headers[index] for index in columns], [alignment[index] for index in columns]
-        return tabulate(rows, headers=shown, disable_numparse=True, colalign=aligned)
+        return grid(rows, shown, aligned)
 
     text, out = narrowed(range(len(headers)), show, width, lambda index: index, kept=2)
     named = f"{left_out([headers[index] for index in sorted(out)], 'json')}\n\n" if out else ""
-    return f"{text}\n\n{named}{tabulate(clouds, headers=['instance', 'holds'], disable_numparse=True)}"
+    return f"{text}\n\n{named}{grid(clouds, ['instance', 'holds'])}"
 
 
 def fit_dict(fit: Fit) -> dict[str, Any]:

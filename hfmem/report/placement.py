@@ -5,10 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from tabulate import tabulate
-
 from hfmem.estimator.placement import Place, Placement
 from hfmem.report.escapes import line
+from hfmem.report.grid import grid
 from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -31,11 +30,11 @@ def placement_lines(placement: Placement | None, unit: str, width: int | None) -
     ]
     headers = [f"device map ({unit})", "weights", "up to", "layers", "modules"]
     alignment = ("left", "right", "right", "right", "left")
-    beside = tabulate([row[:-1] for row in rows], headers=headers[:-1], disable_numparse=True).splitlines()
+    beside = grid([row[:-1] for row in rows], headers[:-1]).splitlines()
     room = None if width is None else max(_NARROWEST, width - len(beside[0]) - 2)
     if room is not None:
         rows = [[*row[:-1], "\n".join(textwrap.wrap(row[-1], room, break_on_hyphens=False))] for row in rows]
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment).splitlines()
+    return grid(rows, headers, alignment).splitlines()
 
 
 def _name(device: Device) -> str:

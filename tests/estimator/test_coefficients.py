@@ -33,6 +33,26 @@ def test_its_lines_are_to_be_read() -> None:
     assert all(json.loads(line) for line in lines)
 
 
+def test_its_lines_are_in_order() -> None:
+    """By which they are found: types, each with its own lines, then parts."""
+    rows = [json.loads(line) for line in TABLE.read_text(encoding="ascii").splitlines()[1:]]
+    places = [("part" in row, row.get("type") or row.get("of") or row["part"]) for row in rows]
+    assert places == sorted(places)
+    assert all('"' not in name and "\\" not in name and len(name) < 200 for _, name in places)
+
+
+def test_every_line_is_found() -> None:
+    rows = [json.loads(line) for line in TABLE.read_text(encoding="ascii").splitlines()[1:]]
+    assert all(coefficients._line(row["type"]) == row for row in rows if "type" in row)
+    assert all(coefficients._part(row["part"]) == row for row in rows if "part" in row)
+    first = next(row["type"] for row in rows if "type" in row)
+    assert [row for row in rows if row.get("of") == first] == coefficients._blocks(first)
+    assert coefficients._line("") is None
+    assert coefficients._line("~") is None
+    assert coefficients._line("\ud800") is None
+    assert coefficients.structures("\ud800") == frozenset()
+
+
 def test_a_part_is_called_by_what_is_in_it_and_used() -> None:
     rows = [json.loads(line) for line in TABLE.read_text(encoding="ascii").splitlines()[1:]]
     parts = [row["part"] for row in rows if "part" in row]
@@ -66,7 +86,7 @@ def test_finding_a_type_takes_less_than_ten_milliseconds() -> None:
     """From nothing: the file read, a row unpacked and its polynomials parsed."""
     seconds = []
     for _ in range(7):
-        coefficients._text.cache_clear()
+        coefficients._table.cache_clear()
         coefficients._row.cache_clear()
         started = time.process_time()
         assert coefficients.find("llama", "sdpa/bf16/prefill") is not None

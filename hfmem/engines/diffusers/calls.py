@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.pipelines.sizes import sizes, unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import Certainty
@@ -70,7 +70,7 @@ class Taken:
 @cache
 def rows(name: str) -> tuple[Mapping[str, Any], ...]:
     """The rows of a class."""
-    text = (files("hfmem.data") / "diffusers_calls.jsonl").read_text(encoding="utf-8")
+    text = data_text("diffusers_calls.jsonl")
     mark = f'{{"class": "{name}",'
     return tuple(json.loads(line) for line in text.splitlines() if line.startswith(mark))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from math import sqrt
 from typing import Any
 
+from hfmem.data import text as data_text
 from hfmem.mapper.pipelines.sizes import patch
 from hfmem.mapper.pipelines.values import Pipeline
 
@@ -20,7 +20,7 @@ __all__ = ["coder_row", "edge_of", "made", "order_of", "pipeline_row", "scaled",
 
 @cache
 def _rows(kind: str) -> Mapping[str, Mapping[str, Any]]:
-    text = (files("hfmem.data") / "diffusers_pipelines.jsonl").read_text(encoding="utf-8")
+    text = data_text("diffusers_pipelines.jsonl")
     mark = f'{{"{kind}": '
     return {row[kind]: row for row in map(json.loads, (line for line in text.splitlines() if line.startswith(mark)))}
 

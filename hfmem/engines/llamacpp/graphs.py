@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, NamedTuple
+
+from hfmem.data import text as data_text
 
 __all__ = ["HEAD", "Graph", "Layer", "Part", "RecordedStep", "Structure", "nearest", "size_of", "structures"]
 
@@ -114,7 +115,7 @@ def _lines() -> tuple[Mapping[str, Sequence[str]], Mapping[int, str]]:
     """The lines of each architecture and of each part, not parsed yet."""
     graphs: dict[str, list[str]] = {}
     parts: dict[int, str] = {}
-    for line in (files("hfmem") / "data" / "llamacpp_graphs.jsonl").read_text("utf-8").splitlines():
+    for line in data_text("llamacpp_graphs.jsonl").splitlines():
         if line.startswith('{"part":'):
             parts[int(line[8 : line.index(",")])] = line
         elif line.startswith('{"architecture":'):

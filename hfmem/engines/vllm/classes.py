@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.interpret import Model
 
 __all__ = ["ClassRule", "class_rule", "classless", "releases"]
@@ -73,7 +73,7 @@ _ALWAYS: Final = (10**6,)
 
 @cache
 def _class_rules() -> dict[str, list[tuple[_Number, _Number, ClassRule]]]:
-    text = files("hfmem.data").joinpath("vllm_class_rules.jsonl").read_text(encoding="ascii")
+    text = data_text("vllm_class_rules.jsonl")
     _, *rows = (json.loads(line) for line in text.splitlines())
     found: dict[str, list[tuple[_Number, _Number, ClassRule]]] = {}
     for row in rows:
@@ -155,7 +155,7 @@ def _number(name: str) -> _Number:
 
 @cache
 def _table() -> _Table:
-    text = files("hfmem.data").joinpath("vllm_architectures.jsonl").read_text(encoding="ascii")
+    text = data_text("vllm_architectures.jsonl")
     head, *rows = (json.loads(line) for line in text.splitlines())
     named: dict[str, Any] = {row["class"]: row for row in rows if "class" in row}
     ways = [row for row in rows if "backend" in row]

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
-from importlib.resources import files
 from operator import add
 from typing import Final
 
+from hfmem.data import text as data_text
 from hfmem.engines.vllm.releases import number_of
 from hfmem.estimator.activations.polynomials import Polynomial
 
@@ -50,7 +50,7 @@ def forward_of(tower: str, release: tuple[int, int]) -> Forward | None:
 
 @cache
 def _table() -> Mapping[str, Sequence[Forward]]:
-    _, *lines = files("hfmem.data").joinpath("vllm_towers.jsonl").read_text(encoding="ascii").splitlines()
+    _, *lines = data_text("vllm_towers.jsonl").splitlines()
     found: dict[str, list[Forward]] = {}
     for row in map(json.loads, lines):
         forward = Forward(

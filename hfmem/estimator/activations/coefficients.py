@@ -2,22 +2,24 @@
 for its backward pass and allocates temporarily.
 
 `data/activations.jsonl` contains the model types, each followed by one line per set of modes with equal coefficients
-(`of`), and then the parts that these lines refer to (`part`), each once. If a config key makes a class run differently,
-the combination is a row of its own, named by the type and the key (`falcon new_decoder_architecture`). Only the lines
-needed are parsed. A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method
-(`sdpa/bf16/full`); `within` has the coefficients for sliding windows longer than the sequence. The names of rows are
-labels of `hfmem.mapper.structure`.
+(`of`), and then the parts that these lines refer to (`part`), each once; both are in order, so that a line is found by
+halving. If a config key makes a class run differently, the combination is a row of its own, named by the type and the
+key (`falcon new_decoder_architecture`). Only the lines needed are parsed. A mode is an attention implementation
+(`sdpa`, `eager`, `flash`), a precision and a method (`sdpa/bf16/full`); `within` has the coefficients for sliding
+windows longer than the sequence. The names of rows are labels of `hfmem.mapper.structure`.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from mmap import mmap
+from typing import Any, Final
 
+from hfmem.data import view
 from hfmem.estimator.activations.polynomials import Polynomial
 
 __all__ = [
@@ -193,12 +195,15 @@ def runs_as(label: str) -> str:
 @cache
 def structures(label: str) -> frozenset[str]:
     """Sets of config keys, each joined by `+`, for whose non-default values a type was measured separately."""
-    text, begin, found = _text(), _first(f"{runs_as(label)} ")[:-3], []
-    at = text.find(begin)
-    while at >= 0:
-        start = at + len(begin)
-        found.append(text[start : text.index(b'"', start)].decode())
-        at = text.find(begin, start)
+    table, kind, found = _table(), runs_as(label), []
+    at = _place(False, f"{kind} ")
+    while at < len(table):
+        _, is_of, _, name, _ = table[at : at + _LONGEST].split(b'"', 4)
+        if not name.startswith(_plain(f"{kind} ")):
+            break
+        if is_of == b"type":
+            found.append(name.decode().removeprefix(f"{kind} "))
+        at = _end(at) + 1
     return frozenset(found)
 
 
@@ -215,20 +220,48 @@ def versions() -> str:
 
 
 @cache
-def _text() -> bytes:
-    return files("hfmem.data").joinpath("activations.jsonl").read_bytes()
+def _table() -> mmap:
+    return view("activations.jsonl")
+
+
+_LONGEST: Final = 256  # bytes of a line up to the end of its name
+
+
+def _place(part: bool, name: str) -> int:
+    """Where a line is: of a type or a part, or where it would be."""
+    table, wanted = _table(), (part, _plain(name))
+
+    def key(at: int) -> tuple[bool, bytes]:
+        start = table.rfind(b"\n", 0, at) + 1
+        _, kind, _, found, _ = table[start : start + _LONGEST].split(b'"', 4)
+        return kind == b"part", found
+
+    return bisect_left(range(_end(0) + 1, len(table)), wanted, key=key) + _end(0) + 1
+
+
+def _plain(name: str) -> bytes:
+    """A name as it stands in the table, with escapes for what is not ASCII."""
+    return json.dumps(name)[1:-1].encode()
+
+
+def _end(start: int) -> int:
+    """Where the line ends that has this byte."""
+    return _table().find(b"\n", start)
 
 
 def _line_at(start: int) -> dict[str, Any]:
-    text = _text()
-    found: dict[str, Any] = json.loads(text[start : text.index(b"\n", start)])
+    found: dict[str, Any] = json.loads(_table()[start : _end(start)])
     return found
 
 
 @cache
 def _line(label: str) -> dict[str, Any] | None:
-    start = _text().find(_first(label))
-    return None if start < 0 else _line_at(start + 1)
+    start = _place(False, label)
+    return _line_at(start) if _begins(start, f'{{"type": {json.dumps(label)}, ') else None
+
+
+def _begins(start: int, words: str) -> bool:
+    return _table()[start : start + len(words)] == words.encode()
 
 
 @cache
@@ -248,23 +281,16 @@ def _row(label: str) -> dict[str, Any] | None:
 
 def _blocks(label: str) -> list[dict[str, Any]]:
     """The lines of coefficients that follow the first line of a type."""
-    text, head = _text(), f'{{"of": {json.dumps(label)}, '.encode()
-    at = text.index(b"\n", text.index(_first(label)) + 1) + 1
-    found = []
-    while text.startswith(head, at):
+    at, found = _end(_place(False, label)) + 1, []
+    while _begins(at, f'{{"of": {json.dumps(label)}, '):
         found.append(_line_at(at))
-        at = text.index(b"\n", at) + 1
+        at = _end(at) + 1
     return found
 
 
 @cache
 def _part(name: str) -> Mapping[str, Any]:
-    return _line_at(_text().index(f'\n{{"part": "{name}", '.encode()) + 1)
-
-
-def _first(label: str) -> bytes:
-    """The beginning of a type's first line, with the newline before it."""
-    return f'\n{{"type": {json.dumps(label)}, '.encode()
+    return _line_at(_place(True, name))
 
 
 def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -> Coefficients:

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from hfmem.data import text as data_text
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.grids import Grids, grids, parsed, parts
 from hfmem.estimator.scenario import Scenario
@@ -135,7 +135,7 @@ def _row(network: Network, precision: str) -> Mapping[str, Any] | None:
 
 @cache
 def _lines() -> tuple[str, ...]:
-    return tuple((files("hfmem.data") / "timm_images.jsonl").read_text(encoding="utf-8").splitlines())
+    return tuple(data_text("timm_images.jsonl").splitlines())
 
 
 def _source() -> str:

@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from math import isqrt
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.scenario import Scenario
@@ -136,7 +136,7 @@ def _term(name: str, nbytes: int, how: str, source: str, certainty: Any) -> Term
 
 @cache
 def _lines() -> tuple[Mapping[str, Any], ...]:
-    lines = files("hfmem.data").joinpath("towers.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = data_text("towers.jsonl").splitlines()
     return tuple(json.loads(line) for line in lines)
 
 

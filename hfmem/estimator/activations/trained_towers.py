@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.estimator.activations.adapters import GRADIENTS_AT_ONCE, compute_bytes, linear_of, own_bytes, token_bytes
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.source import TrainedTower
@@ -141,7 +141,7 @@ def _as_measured(scenario: TrainingScenario) -> bool:
 
 @cache
 def _lines() -> tuple[Mapping[str, Any], ...]:
-    lines = files("hfmem.data").joinpath("towers_training.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = data_text("towers_training.jsonl").splitlines()
     return tuple(json.loads(line) for line in lines)
 
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.media.table import RULES, Rules
 from hfmem.mapper.media.values import Ask, Clip, Keys, Picture, Sound, Tokens, UncountedError
 
@@ -144,7 +144,7 @@ def _defaults(name: str) -> Mapping[str, Any]:
 @cache
 def _table() -> tuple[Mapping[str, Mapping[str, str]], Mapping[str, Mapping[str, Any]]]:
     """The classes of each type, and the defaults of each class (`python -m hfmem.probe.processors`)."""
-    lines = files("hfmem.data").joinpath("processors.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    lines = data_text("processors.jsonl").splitlines()[1:]
     rows = [json.loads(line) for line in lines]
     types = {row["type"]: row for row in rows if "type" in row}
     return types, {row["class"]: row["defaults"] for row in rows if "class" in row}

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.data import text as data_text
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 __all__ = ["kept_in", "kept_wide"]
@@ -60,6 +60,6 @@ def _never(name: str) -> tuple[str, ...]:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    text = files("hfmem.data").joinpath("kept_float32.json").read_text(encoding="utf-8")
+    text = data_text("kept_float32.json")
     found: dict[str, Any] = json.loads(text)
     return found

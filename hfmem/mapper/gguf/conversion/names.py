@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Final
+
+from hfmem.data import text as data_text
 
 __all__ = ["gguf_name"]
 
@@ -53,7 +54,7 @@ def _table() -> tuple[Mapping[str, frozenset[str]], tuple[tuple[str, str, tuple[
     """The kinds of tensors of each architecture; and each kind with its name in files and those in checkpoints."""
     own: dict[str, frozenset[str]] = {}
     kinds: list[tuple[str, str, tuple[str, ...]]] = []
-    for line in files("hfmem.data").joinpath("gguf_names.jsonl").read_text("utf-8").splitlines()[1:]:
+    for line in data_text("gguf_names.jsonl").splitlines()[1:]:
         row = json.loads(line)
         if "architecture" in row:
             own[row["architecture"]] = frozenset(row["kinds"])
