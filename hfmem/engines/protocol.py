@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.placement import Placement
 from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
@@ -23,6 +22,7 @@ from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 
 if TYPE_CHECKING:
+    from hfmem.estimator.placement import Placement
     from hfmem.hardware.values import Accelerator
     from hfmem.unknown import Unknown
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from hfmem.estimator.placement import Placement
 from hfmem.mapper.values import Certainty
 from hfmem.options.reading import not_one_of
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.estimator.placement import Placement
 
 __all__ = [
     "GROUPS",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from hfmem.estimator.placement import Place, Placement
 from hfmem.report.escapes import line
 from hfmem.report.grid import grid
 from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
+    from hfmem.estimator.placement import Place, Placement
     from hfmem.mapper.modules import Device
 
 __all__ = ["placement_dict", "placement_lines"]
