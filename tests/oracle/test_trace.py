@@ -17,6 +17,7 @@ from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.trace import Step, trace
+from tests.command import process
 from tests.oracle.record_trace import TARGET, config_of, peak
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
@@ -85,6 +86,14 @@ def test_a_report_has_the_peak_beside_the_estimate() -> None:
     assert report.trace.phase in ("layers", "head")
     assert report.allocated == pytest.approx(report.trace.peak, rel=0.02)
     assert report.trace.groups["weights"] == pytest.approx(report.estimate.group("weights"), rel=0.001)
+
+
+@pytest.mark.parametrize("option", [("--trace",), ("--device-map", "auto", "--gpu", "2xRTX 4090")])
+def test_the_libraries_that_are_loaded_say_nothing(option: tuple[str, ...]) -> None:
+    if "--device-map" in option:
+        pytest.importorskip("accelerate")
+    done = process("openai-community/gpt2", *option, "--offline", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_type_that_nobody_knows_cannot_be_traced() -> None:
