@@ -208,11 +208,13 @@ class LargestVideo:
     Attributes:
         step: the frames that are taken together, which count as an image.
         frames: of a step.
+        longest: a video of as many frames as have the most features; the step, where all have as many.
         whole: whether the limit of pixels is of the whole video, so that longer ones have no more features.
     """
 
     step: LargestInput
     frames: int
+    longest: LargestInput
     whole: bool
 
 

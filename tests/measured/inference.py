@@ -123,6 +123,7 @@ _CARDS: Final = {
     "4060": "RTX 4060",
     "2060": "RTX 2060 12GB",
     "3090": "RTX 3090",
+    "5090": "RTX 5090",
     "GB10": "DGX Spark",
     "total 39.5": "A100 40GB",
     "total 94.97": "RTX PRO 6000",

@@ -77,8 +77,16 @@ def test_the_kept_document_is_current() -> None:
 
 
 def test_activation_peak_of_models_with_towers() -> None:
-    """The language model's run beside pixels and features; gemma-3-27b's 32 images make 0.14 GiB of pixels."""
-    seeing = {"llmd-0076": 0.01, "llmd-0272": 0.1, "llmd-0466": 0.2, "log-0218": 0.01, "log-0337": 0.05}
+    """The language model's run beside pixels and features, or the tower's (man-1076); gemma-3-27b's 32 images make 0.14
+    GiB of pixels. Of log-0337, a matrix that bitsandbytes unpacks (18,944 x 3,584 in 2 B: 0.13 GiB) is not counted."""
+    seeing = {
+        "llmd-0076": 0.01,
+        "llmd-0272": 0.1,
+        "llmd-0466": 0.2,
+        "log-0218": 0.01,
+        "log-0337": 0.14,
+        "man-1076": 0.03,
+    }
     found = {c.row["id"]: abs(c.difference) for c in of("activation_peak") if c.row["id"] in seeing}
     assert set(found) == set(seeing)
     assert all(found[name] <= most for name, most in seeing.items())
@@ -88,18 +96,20 @@ def test_readings_of_models_that_take_images_or_sound() -> None:
     """Peaks of activations within 0.5 GiB; tokens of a server from its command line within 5 %."""
     found = with_encoders()
     peaks = [one for one in found if one.kind == "activation_peak"]
-    assert len(peaks) >= 5
+    assert len(peaks) >= 6
     assert share(peaks, gib=0.5) >= 0.85
     tokens = [one for one in found if one.kind == "end_to_end"]
-    assert len(tokens) >= 3
+    assert len(tokens) >= 4
     assert share(tokens, 0.05) >= 0.85
 
 
 def test_weights_of_models_that_take_images_or_sound() -> None:
     """Without a tower where no prompt may have an image (log-0288: 3.4554 GiB), and with tables of positions that are
-    four times as long (MRotaryEmbedding): all within 1 %."""
+    four times as long (MRotaryEmbedding): all within 1 %. Of Qwen3-VL, with buffers for features of deep blocks and a
+    rank's share of what merges patches."""
     found = [one for one in with_encoders() if one.kind == "weights"]
-    assert len(found) >= 8
+    assert len(found) >= 10
+    assert all(one.error <= 0.001 for one in found if "Qwen3-VL-30B" in one.row["model"])
     assert share(found, 0.01) == 1
 
 

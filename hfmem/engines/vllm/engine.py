@@ -10,22 +10,14 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
-from hfmem.engines.vllm.encoder import (
-    built,
-    covers,
-    inputs_of,
-    media_notes,
-    media_refusal,
-    prepared_terms,
-    shares_batch,
-    untold,
-)
+from hfmem.engines.vllm.encoder import covers, inputs_of, untold
 from hfmem.engines.vllm.formats import ANOTHER, formats_of, recipes_of
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.lora import base_of, lora_refusal, lora_terms
+from hfmem.engines.vllm.media import built, media_notes, media_refusal, prepared_terms, shares_batch
 from hfmem.engines.vllm.mix import mix_refusal
 from hfmem.engines.vllm.offload import host_terms, moved_terms, offload_refusal
 from hfmem.engines.vllm.options import VllmOptions
@@ -36,6 +28,7 @@ from hfmem.engines.vllm.serving import MARGIN, serving, usable
 from hfmem.engines.vllm.settings import Settings, settings, settings_of
 from hfmem.engines.vllm.shared import shared_refusal
 from hfmem.engines.vllm.split import RULES
+from hfmem.engines.vllm.towers import forward_of
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario
@@ -68,7 +61,10 @@ class Vllm:
         check_split(architecture, parallel, self.split)
 
     def split_of(self, model: Model, scenario: Scenario) -> SplitRules:
-        return replace(RULES, towers=False) if shares_batch(model, scenario) else RULES
+        if shares_batch(model, scenario):
+            return replace(RULES, towers=False)
+        own = forward_of(model.tower.name, settings_of(scenario).release) if model.tower is not None else None
+        return replace(RULES, projectors=True) if own is not None and own.merged else RULES
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None

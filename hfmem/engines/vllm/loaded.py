@@ -1,6 +1,6 @@
 """Memory in vLLM's log line "Model loading took" beyond the checkpoint's tensors: the rotary table, MLA projections in
-the compute dtype, FlashInfer's workspace, padding of MXFP4 experts, expanded scales, and rounding by PyTorch's
-allocator.
+the compute dtype, FlashInfer's workspace, padding of MXFP4 experts, expanded scales, buffers for features of deep
+blocks, and rounding by PyTorch's allocator.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.beside import latent_of, lost, projections, rotary_table
 from hfmem.engines.vllm.drafts import draft_layers
 from hfmem.engines.vllm.formats import EXPANDS_SCALES
+from hfmem.engines.vllm.media import takes_media
 from hfmem.engines.vllm.mxfp4 import mxfp4_terms
 from hfmem.engines.vllm.settings import settings_of
+from hfmem.estimator.activations.towers import handed
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term
 from hfmem.estimator.weights.kept import Kept, is_packed
@@ -39,6 +41,7 @@ _WORKSPACE_UNTIL: Final = (0, 25, 0)
 _VIEWS_SINCE: Final = (0, 8, 0)
 _SCALES_SOURCE: Final = "vLLM 0.9.2, model_loader/bitsandbytes_loader.py::dequantize_dq"
 _FLOAT32_TABLE: Final = frozenset({"GptOssForCausalLM"})  # models/gpt_oss.py: get_rope(dtype=torch.float32)
+_DEEP_SOURCE: Final = "vLLM 0.11.0 to 0.33.0, model_executor/models/qwen3_vl.py: deepstack_input_embeds"
 _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
 _IN_LAYERS: Final = ("norm", "attention", "state", "mlp", "router", "experts", "shared_experts")
@@ -55,6 +58,7 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
         *_rotary(model, groups, width),
         *_latents(model, groups, scenario, kept),
         *_expanded(model, groups, scenario),
+        *_deep(model, scenario, width),
         *(() if kept.rewritten else mxfp4_terms(model, groups, scenario)),
         *_rounding(groups, scenario, kept),
     )
@@ -98,6 +102,17 @@ def _expanded(model: Model, groups: Iterable[TensorGroup], scenario: Scenario) -
         return []
     scales = sum(group.elements for group in groups if group.scale and group.dtype == "U8")
     return [_term("expanded scales", 3 * scales, f"{scales:,} scales × 3 B", _SCALES_SOURCE)] if scales else []
+
+
+def _deep(model: Model, scenario: Scenario, width: int) -> list[Term]:
+    """Where features of blocks within the tower are added in the decoder's first layers: those of a step, for each."""
+    settings, hidden = settings_of(scenario), model.architecture.hidden_size
+    blocks = handed(model.tower) - 1 if model.tower is not None and takes_media(model, settings) else 0
+    if blocks < 1 or not hidden:
+        return []
+    tokens = settings.max_num_batched_tokens
+    how = f"{blocks} × {tokens:,} tokens × {hidden} × {width} B"
+    return [_term("features of deep blocks", blocks * tokens * hidden * width, how, _DEEP_SOURCE)]
 
 
 def _projections(elements: int, width: int) -> list[Term]:

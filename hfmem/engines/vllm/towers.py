@@ -29,12 +29,19 @@ class Forward:
         peaks: bytes at each of its widest points.
         always: bytes that are there at each of them.
         source: where they are read from.
+        joined: whether the pixels of a batch are put together in a copy, before the text's embeddings are made and the
+            tower runs.
+        merged: whether ranks share the layers that put its features together for the decoder.
+        spelled: tokens by which a feature of a video is counted, with the texts between the frames.
     """
 
     since: tuple[int, int]
     peaks: tuple[str, ...]
     always: tuple[str, ...]
     source: str
+    joined: bool = False
+    merged: bool = False
+    spelled: float = 1
 
     def highest(self, sizes: Mapping[str, int]) -> Polynomial:
         """The highest of its points, with what is there all the time."""
@@ -58,6 +65,9 @@ def _table() -> Mapping[str, Sequence[Forward]]:
             peaks=tuple(row["peaks"]),
             always=tuple(row["always"]),
             source=row["source"],
+            joined=row.get("joined", False),
+            merged=row.get("merged", False),
+            spelled=row.get("spelled", 1),
         )
         found.setdefault(row["type"], []).append(forward)
     return found

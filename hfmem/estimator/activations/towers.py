@@ -21,7 +21,17 @@ from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
 
-__all__ = ["MEASURED_DEPTH", "PIXEL", "Encoding", "encoding", "highest_of", "pixels_of", "sizes_of", "with_encoding"]
+__all__ = [
+    "MEASURED_DEPTH",
+    "PIXEL",
+    "Encoding",
+    "encoding",
+    "handed",
+    "highest_of",
+    "pixels_of",
+    "sizes_of",
+    "with_encoding",
+]
 
 MEASURED_DEPTH: Final = 3
 """Layers of the towers that were measured; what each further one adds is a polynomial of its own."""
@@ -62,6 +72,13 @@ def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
     if not _named(row) <= sizes_of(tower, scenario, each, packed=row["packed"]).keys():
         return reason
     return _evaluated(row, tower, scenario, each, dtype.nbytes(1))
+
+
+def handed(tower: Tower) -> int:
+    """Rows of features that a tower hands over for each token of an image: more than one where features of blocks
+    within it go to the decoder, too; 1 where it was not measured."""
+    row = _rows().get((tower.name, "sdpa"))
+    return int(row["handed"]) if row is not None else 1
 
 
 def _named(row: Mapping[str, Any]) -> set[str]:

@@ -34,6 +34,7 @@ class SplitRules:
         embedding: embedding tables that are split over tensor-parallel ranks: that of the `vocabulary`, or `all`.
         vocabulary_padding: a split vocabulary is padded to a multiple of this many rows.
         towers: whether linear layers of vision and audio towers are split over tensor-parallel ranks.
+        projectors: whether those between a tower and its decoder are, too.
         kv_weights: key/value projections with fewer heads than ranks: `repeated` (heads are replicated), or `cut`.
         replicas_share_experts: whether, without expert parallelism, each expert is split over the ranks of all
             replicas.
@@ -57,6 +58,7 @@ class SplitRules:
     embedding: Literal["vocabulary", "all"] = "all"
     vocabulary_padding: int = 1
     towers: bool = True
+    projectors: bool = False
     kv_weights: Literal["repeated", "cut"] = "cut"
     replicas_share_experts: bool
     fewer_kv_heads: bool

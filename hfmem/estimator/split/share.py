@@ -161,7 +161,8 @@ class Share:
             return self._vocabulary(tensor)
         if rules.tensors == "matrices":
             return Fraction(1, plan.tp) if tensor.linear else _WHOLE
-        tower = component in _TOWERS and rules.towers and tensor.linear and len(tensor.shape) == 2
+        split = (component in _TOWERS and rules.towers) or (component == "projector" and rules.projectors)
+        tower = split and tensor.linear and len(tensor.shape) == 2
         return self._heads_or_units(tensor) if tower or component in _SHARED else _WHOLE
 
     def _planned(self, tensor: Tensor) -> Fraction:

@@ -15,6 +15,7 @@ __all__ = ["largest_of"]
 
 _SIDE: Final = 9_999_999  # pixels; from such an image, vLLM takes the size with the most features
 _LONGEST: Final = 12  # tiles in a row, of one image
+_STEPS: Final = 4  # in time; of a limit of all frames, one or two steps leave a rest that three fill
 
 
 def largest_of(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]]) -> Largest | None:
@@ -58,11 +59,20 @@ def _video(rules: Counter) -> LargestVideo | None:
     if image is None or not image.patches or not (whole or rule in (clips.merged, clips.in_time)):
         return None
     frames = rules.ask.video.integer("temporal_patch_size", default=0)
-    most = _most(lambda width, height: rules.video(Clip(frames=frames, width=width, height=height)))
-    if not frames or most is None:
+    found = [_frames(rules, frames * steps, image) for steps in (range(1, _STEPS + 1) if whole else (1,)) if frames]
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
         return None
-    patches = most.count * image.patches // image.features
-    return LargestVideo(step=LargestInput(features=most.count, pieces=1, patches=patches), frames=frames, whole=whole)
+    longest = max(known, key=lambda one: one.features)
+    return LargestVideo(step=known[0], longest=longest, frames=frames, whole=whole)
+
+
+def _frames(rules: Counter, frames: int, image: LargestInput) -> LargestInput | None:
+    """The largest video of so many frames, with as many patches for a feature as an image has."""
+    most = _most(lambda width, height: rules.video(Clip(frames=frames, width=width, height=height)))
+    if most is None:
+        return None
+    return LargestInput(features=most.count, pieces=1, patches=most.count * image.patches // image.features)
 
 
 def _most(count: Callable[[int, int], Tokens]) -> Tokens | None:

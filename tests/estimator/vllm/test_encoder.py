@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
-from hfmem.engines.vllm.encoder import profile_of
+from hfmem.engines.vllm.encoder import Profile, profile_of
 from hfmem.engines.vllm.loading import second_head
 from hfmem.engines.vllm.settings import settings_of
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term
 from hfmem.mapper.values import LargestInput
 from hfmem.probe.vllm_towers import rows
@@ -33,21 +34,27 @@ def terms(name: str, **asked: Any) -> dict[str, Term]:
 
 
 @pytest.mark.parametrize(
-    ("version", "tp", "patch"),
+    ("version", "tp", "patch", "pixels", "angles"),
     [
         # qwen2_5_vl.py: residual, norm and output, gate and up, and their product; a rank has its share of units
-        ("0.33", 1, 3 * 1280 + 3 * 3420),
-        ("0.33", 2, 3 * 1280 + 3 * 3420 // 2),
+        ("0.33", 1, 3 * 1280 + 3 * 3420, 1, 1),
+        ("0.33", 2, 3 * 1280 + 3 * 3420 // 2, 1, 1),
         # a key that is turned in float32, and back in 16 bits, beside q, k and v and copies of them
-        ("0.10.2", 1, 2 * 1280 + (3 + 3 + 2 + 2 + 1) * 1280),
+        ("0.10.2", 1, 2 * 1280 + (3 + 3 + 2 + 2 + 1) * 1280, 2, 3),
         # q and k of 0.11 in float32, turned, and back in 16 bits, beside q, k, v, copies, and q and k put together
-        ("0.11.0", 1, 2 * 1280 + (3 + 3 + 2 + 4 + 4 + 2) * 1280),
+        ("0.11.0", 1, 2 * 1280 + (3 + 3 + 2 + 4 + 4 + 2) * 1280, 1, 3),
+        # all_gather_interleave: q, k and v of all ranks apart and side by side, beside those of this one
+        ("0.11.0", 4, 2 * 1280 + 2 * 3 * 1280 + 3 * 1280 // 4, 1, 3),
+        # float32: the key, its product with the cosine, that of its other half with the sine, and their sum; pixels,
+        # their copy, and in 16 bits; angles, cosine and sine of half a head, and of all of it
+        ("0.8.2", 1, 2 * 1280 + (3 + 3 + 2 + 2 + 2 + 2) * 1280, 2 + 2 + 1, 1 + 1 + 1 + 2 + 2),
     ],
 )
-def test_the_tower_of_qwen25(version: str, tp: int, patch: int) -> None:
-    """In 2 B, beside pixels (2 frames of 14 x 14, 3 colours) and the cosine and sine of 80 dimensions of a head."""
+def test_the_tower_of_qwen25(version: str, tp: int, patch: int, pixels: int, angles: int) -> None:
+    """In 2 B, beside pixels (2 frames of 14 x 14, 3 colours), of which a batch's were put together before 0.11
+    (`_validate_and_reshape_mm_tensor`), and the angles of 80 dimensions of a head, in float32 before 0.12."""
     found = terms(QWEN25, vllm_version=version, tp=tp, max_num_batched_tokens=64)
-    assert found["encoder's profile"].nbytes == IMAGE * 2 * (patch + 3 * 2 * 14**2 + 80)
+    assert found["encoder's profile"].nbytes == IMAGE * 2 * (patch + pixels * 3 * 2 * 14**2 + angles * 80)
 
 
 def test_the_tower_of_qwen3() -> None:
@@ -110,11 +117,85 @@ def test_as_many_images_as_the_budget_holds() -> None:
 
 
 def test_the_first_engine_has_both_kinds_in_a_prompt() -> None:
-    """0.9.2, worker/model_runner.py::_dummy_run on a T4: an image and a video of as many tokens, whose pixels and
-    features both stay; 40,000 tokens hold one such prompt."""
-    kept = IMAGE * 3 * 2 * 14**2 * 2 + 16_384 * 3584 * 2
+    """0.9.2, worker/model_runner.py::_dummy_run on a T4: an image and a video of as many tokens, whose pixels, their
+    copies and features all stay; 40,000 tokens hold one such prompt."""
+    kept = 2 * IMAGE * 3 * 2 * 14**2 * 2 + 16_384 * 3584 * 2
     asked = {"vllm_version": "0.9.2", "gpu": ("T4",), "max_num_batched_tokens": 40_000, "max_num_seqs": 512}
     assert terms(QWEN25, **asked)["encoder outputs"].nbytes == 2 * kept
+
+
+def profile(name: str, **asked: Any) -> tuple[Profile, Scenario]:
+    scenario = estimate(model(name), runtime="vllm", **asked).scenario
+    found = profile_of(model(name), settings_of(scenario), scenario)
+    assert found is not None
+    return found, scenario
+
+
+@pytest.mark.parametrize(
+    ("version", "batched", "asked", "rows"),
+    [
+        # github.com/sipeed/sipeed_wiki, NanoKVM_Pro/cua.md: 'a budget of 153600 tokens, and profiled with 1 video'
+        ("0.11.0", 2048, {}, 153_600),
+        ("0.11.0", 200_000, {"max_num_seqs": 1}, 200_000),  # the budget is that of a step, where that is larger
+        ("0.12.0", 200_000, {"max_num_seqs": 1}, 153_600),  # only as many as the video counts
+        ("0.13.0", 2048, {}, 0),
+    ],
+)
+def test_outputs_were_copied_into_rows_of_the_encoder_cache(
+    version: str, batched: int, asked: dict[str, Any], rows: int
+) -> None:
+    """gpu_model_runner.py::profile_run, 'scatter encoder output into it'. A video of up to 25,165,824 pixels makes
+    12,288 features of 2 x 32 x 32, each counted with 11.5 tokens of text, and of four times 2,048 units: of the last
+    block and of three others."""
+    found, _ = profile(QWEN3, gpu=("H200",), seq=262_144, vllm_version=version, max_num_batched_tokens=batched, **asked)
+    if rows:
+        pixels, features = 4 * 12_288 * 3 * 2 * 16**2, 12_288 * 4 * 2048
+        assert found.kept.nbytes == 2 * (pixels + features + rows * 4 * 2048)
+        assert "1 video of 12,288 tokens" in found.kept.how
+    else:
+        assert "1 image of 16,384 tokens" in found.kept.how  # and not the video, which has fewer features
+
+
+def test_each_image_had_all_rows_of_the_budget() -> None:
+    """Gemma 3's images are of 256 features; 0.11 profiled 32 of them in 8,192 tokens, each in as many rows."""
+    early, late = (
+        profile("google/gemma-3-27b-it", gpu=("H200",), seq=8192, vllm_version=version, max_num_batched_tokens=8192)[0]
+        for version in ("0.11.0", "0.19")
+    )
+    assert early.kept.nbytes - late.kept.nbytes == 32 * 8192 * 5376 * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "pool"),
+    [
+        # github.com/Zzsf11/VideoCuttingAgent, Qwen3VL_vllm-server.out
+        ({"vllm_version": "0.12.0", "tp": 2, "max_num_seqs": 64, "max_num_batched_tokens": 8192}, 38.15),
+        # github.com/sipeed/sipeed_wiki, docs/hardware/en/kvm/NanoKVM_Pro/cua.md
+        ({"vllm_version": "0.11.0", "tp": 4, "gpu": ("RTX 3090",)}, 2.31),
+    ],
+)
+def test_pools_of_qwen3(asked: dict[str, Any], pool: float) -> None:
+    found = estimate(model(QWEN3), runtime="vllm", seq=65_536, **({"gpu": ("H100",)} | asked)).estimate.serving
+    assert found is not None
+    assert found.kv_pool is not None
+    assert found.kv_pool / 2**30 == pytest.approx(pool, abs=0.1)
+
+
+def test_features_of_deep_blocks_have_buffers() -> None:
+    """qwen3_vl.py, deepstack_input_embeds: three times the tokens of a step, of 2,048 units in 2 B."""
+    small, large = (weights(QWEN3, max_num_batched_tokens=tokens) for tokens in (2048, 8192))
+    assert large - small == 3 * (8192 - 2048) * 2048 * 2
+    none = {"limit_mm_per_prompt": '{"image": 0, "video": 0}'}
+    assert weights(QWEN3, max_num_batched_tokens=2048, **none) == weights(QWEN3, max_num_batched_tokens=8192, **none)
+
+
+def test_ranks_share_the_layers_that_merge_patches() -> None:
+    """qwen3_vl.py, Qwen3_VisionPatchMerger: of four, each with matrices of 4,608 x 4,608 and 4,608 x 2,048, a rank has
+    half with two ranks; all of them where ranks share images instead."""
+    whole, split = (weights(QWEN3, tp=2, mm_encoder_tp_mode=mode) for mode in ("data", "weights"))
+    tower = 27 * (4 * 1152**2 + 2 * 1152 * 4304)
+    mergers = 4 * 4608 * (4608 + 2048)
+    assert whole - split == pytest.approx(2 * (tower + mergers) / 2, rel=0.005)  # biases of columns are shared, too
 
 
 @pytest.mark.parametrize(
@@ -141,8 +222,8 @@ def test_pixtral_tells_images_apart_by_a_mask_or_a_kernel(tmp_path: Path, versio
 
 
 def test_the_largest_size_of_a_class_is_not_that_of_a_model() -> None:
-    """Qwen3.5's own files let in 16,777,216 pixels, the class 1,003,520; the catalog has no such file of it."""
-    found = estimate(model("Qwen/Qwen3.5-27B"), runtime="vllm", gpu=("H200",)).estimate
+    """GLM-4.1V's own files let in 9,633,792 pixels, the class 5,880,000; the catalog has no such file of it."""
+    found = estimate(model("zai-org/GLM-4.1V-9B-Thinking"), runtime="vllm", gpu=("H200",), seq=4096).estimate
     assert [group for group, _ in found.unknown] == ["activations"]
 
 
@@ -161,7 +242,8 @@ def test_ranks_share_images_instead_of_weights() -> None:
     """config/multimodal.py, `mm_encoder_tp_mode`: with data, the encoder is whole on each rank. Of five images, each of
     four ranks takes two, whose pixels it copies out of those of all."""
     whole, split = (weights(QWEN25, tp=4, mm_encoder_tp_mode=mode) for mode in ("data", "weights"))
-    assert whole - split == pytest.approx(in_group(QWEN25, "vision") * 2 * 3 / 4, rel=0.02)  # norms are on each already
+    tower = in_group(QWEN25, "vision") + in_group(QWEN25, "projector")
+    assert whole - split == pytest.approx(tower * 2 * 3 / 4, rel=0.02)  # norms are on each already
     asked: dict[str, Any] = {
         "seq": 131_072,
         "max_num_seqs": 1,
