@@ -25,7 +25,7 @@ from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.options.words import OBJECTIVES
 from hfmem.scenario.options import Options
-from hfmem.scenario.resolve import reserve_of, resolve
+from hfmem.scenario.resolve import reserve_of, resolve, server_of
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of
 
@@ -152,8 +152,8 @@ class Case:
         """The scenario with another batch and length; it is resolved anew for encoder-decoders, whose source length may
         depend on them, and for trainers of TRL, of which the scored tokens and the mask do."""
         if self.model.architecture.source is None and self.options.train not in OBJECTIVES:
-            runs = engine(self.scenario.runtime)
-            settings = runs.settings(self.options, self.scenario.gpu, seq) if self.scenario.serving else None
+            served = self.scenario.serving is not None
+            settings = server_of(self.options, self.model, self.scenario.gpu, seq) if served else None
             return replace(self.scenario, batch=batch, seq=seq, serving=settings)
         prompt = None if self.options.prompt is None else min(self.options.prompt, seq)
         completion = self.options.max_completion_length

@@ -50,6 +50,7 @@ __all__ = [
     "Sizes",
     "Splits",
     "Suggestions",
+    "Tailors",
     "Trains",
     "Whole",
 ]
@@ -228,6 +229,14 @@ class Shaped(Protocol):
 
     def shapes(self, model: Model, scenario: Scenario) -> tuple[Shape, ...]:
         """Those sizes."""
+
+
+@runtime_checkable
+class Tailors(Protocol):
+    """An engine whose own options have defaults that depend on the model."""
+
+    def settings_for(self, model: Model, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
+        """What `settings` gives, for a model; raises as that does."""
 
 
 @runtime_checkable

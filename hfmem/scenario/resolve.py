@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Places, Settles, Whole
+from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Places, Settles, Tailors, Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.scenario import Generation, Placing, Scenario
+from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -27,7 +27,7 @@ from hfmem.units import GIB
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator, Machine
 
-__all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
+__all__ = ["DEFAULT_SEQ", "reserve_of", "resolve", "server_of"]
 
 
 def resolve(options: Options, model: Model, machine: Machine | None = None) -> Scenario:
@@ -46,7 +46,7 @@ def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenar
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
+    server = server_of(options, model, gpu, lengths.tokens)
     placing = _placing(options)
     if placing is None:
         parallel, laid = _spread(options, machine, model.architecture)
@@ -117,6 +117,18 @@ def _checked(options: Options) -> Options:
     if not options.train and options.offload not in known:
         raise UnknownWordError("--offload", options.offload, known)
     return options
+
+
+def server_of(options: Options, model: Model, gpu: Accelerator | None, length: int) -> Settings | None:
+    """The engine's own options with all defaults resolved, for requests of up to `length` tokens; None if it has none.
+
+    Raises:
+        InvalidScenarioError: a value that it does not know.
+    """
+    runs = engine(options.runtime or USUAL)
+    if isinstance(runs, Tailors):
+        return runs.settings_for(model, options, gpu, length)
+    return runs.settings(options, gpu, length)
 
 
 def _settled(scenario: Scenario, model: Model) -> Scenario:

@@ -17,7 +17,7 @@ from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.lora import base_of, lora_refusal, lora_terms
-from hfmem.engines.vllm.media import built, media_notes, media_refusal, prepared_terms, shares_batch
+from hfmem.engines.vllm.media import built, media_notes, media_refusal, multimodal, prepared_terms, shares_batch
 from hfmem.engines.vllm.mix import mix_refusal
 from hfmem.engines.vllm.offload import host_terms, moved_terms, offload_refusal
 from hfmem.engines.vllm.options import VllmOptions
@@ -85,6 +85,11 @@ class Vllm:
         if not isinstance(options, VllmOptions):
             raise TypeError("not the options of vLLM")
         return settings(options, gpu, length)
+
+    def settings_for(self, model: Model, options: object, gpu: Accelerator | None, length: int) -> Settings:
+        if not isinstance(options, VllmOptions):
+            raise TypeError("not the options of vLLM")
+        return settings(options, gpu, length, whole=multimodal(model))
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         release = settings_of(scenario)

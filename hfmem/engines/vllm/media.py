@@ -18,6 +18,7 @@ __all__ = [
     "limit_of",
     "media_notes",
     "media_refusal",
+    "multimodal",
     "prepared_terms",
     "shares_batch",
     "takes_media",
@@ -34,10 +35,15 @@ _CACHED: Final = 4 * GIB  # of a process, for what is prepared already
 _ENCODERS: Final = frozenset({"vision", "audio"})
 
 
+def multimodal(model: Model) -> bool:
+    """Whether the model has an encoder of images or sound."""
+    components = {group.component for group in model.parameters.groups} if model.parameters else set()
+    return bool(components & _ENCODERS)
+
+
 def takes_media(model: Model, settings: Settings) -> bool:
     """Whether the model has an encoder, and a prompt may have something for it."""
-    components = {group.component for group in model.parameters.groups} if model.parameters else set()
-    return bool(components & _ENCODERS) and any(limit_of(settings, kind) for kind in kinds_of(model))
+    return multimodal(model) and any(limit_of(settings, kind) for kind in kinds_of(model))
 
 
 def shares_batch(model: Model, scenario: Scenario) -> bool:

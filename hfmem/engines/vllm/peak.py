@@ -15,6 +15,7 @@ from typing import Final
 from hfmem.dtypes import find_dtype
 from hfmem.engines.forward import layer_inner
 from hfmem.engines.vllm.encoder import has_encoder, profile_of
+from hfmem.engines.vllm.media import multimodal
 from hfmem.engines.vllm.settings import CHUNKED_BEYOND, Settings
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario
@@ -97,9 +98,9 @@ def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stag
 def _in_chunks(model: Model, settings: Settings, length: int) -> bool:
     """Whether no prompt of the profile run is complete, so that nothing is sampled: up to 0.7, where prompts run in
     chunks (0.7.2, `worker/model_runner.py::profile_run`; github.com/vllm-project/vllm/issues/10517: 2.99 GiB at 29,000
-    tokens, 0.06 at 35,000), which those of latents do not."""
+    tokens, 0.06 at 35,000), which those of latents and of models with images do not."""
     latent = any(isinstance(layer.cache, Latent) for layer in model.architecture.layers or ())
-    return bool(settings.source.long_step) and length > CHUNKED_BEYOND and not latent
+    return bool(settings.source.long_step) and length > CHUNKED_BEYOND and not (latent or multimodal(model))
 
 
 def _term(name: str, nbytes: int, how: str) -> Term:

@@ -37,6 +37,7 @@ DEFAULT: Final = "0.33"
 """The release that `pip install vllm` installs."""
 
 _LAST: Final = 10**4  # the patch of "0.27": its latest
+_WITH_MEDIA: Final = 5120  # tokens of a step of the first engine, at least, where there may be images or sound
 _CHUNKED_BEYOND: Final = 32_768  # tokens: the first engine chunked the prompts of longer contexts only
 _SPARK: Final = "12.1"  # compute capability of the GB10
 
@@ -264,13 +265,16 @@ def number_of(version: str | None) -> tuple[int, int, int]:
     return int(match[1]), int(match[2]), _LAST if match[3] is None else int(match[3])
 
 
-def sizes_of(release: Release, gpu: Accelerator | None, length: int) -> tuple[int, int]:
-    """Default sequences and tokens per step, for requests of up to `length` tokens."""
+def sizes_of(release: Release, gpu: Accelerator | None, length: int, *, whole: bool = False) -> tuple[int, int]:
+    """Default sequences and tokens per step, for requests of up to `length` tokens; `whole` where the model has images
+    or sound, whose prompts the first engine does not chunk (0.6.3 to 0.9.2, `engine/arg_utils.py`, `config.py`)."""
     if runs_first_engine(release, gpu) and not release.long_step:
         release = _V065
     tier = next(tier for tier in release.tiers if tier.fits(gpu))
     if not release.long_step:
         return tier.seqs, tier.tokens
+    if whole:
+        return tier.seqs, max(tier.tokens, length, _WITH_MEDIA)
     return tier.seqs, max(tier.tokens, length) if length <= _CHUNKED_BEYOND else release.long_step
 
 

@@ -92,11 +92,18 @@ def settings_of(scenario: Scenario) -> Settings:
     return scenario.serving
 
 
-def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Settings:
+def settings(options: VllmOptions, gpu: Accelerator | None, length: int, *, whole: bool = False) -> Settings:
     """The settings of a server on a GPU, for requests of up to `length` tokens. The default for tokens per step is
-    limited to the length of all sequences together (vLLM `engine/arg_utils.py`)."""
+    limited to the length of all sequences together (vLLM `engine/arg_utils.py`).
+
+    Args:
+        options: the user's.
+        gpu: the accelerator, if given.
+        length: tokens.
+        whole: whether the first engine never chunks prompts of the model, as it has images or sound.
+    """
     rules, source = rules_of(options.vllm_version), read_of(options.vllm_version)
-    seqs, tokens = sizes_of(source, gpu, length)
+    seqs, tokens = sizes_of(source, gpu, length, whole=whole)
     batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
     found = options.max_num_seqs or min(seqs, batched)
     utilization = options.gpu_memory_utilization or source.utilization

@@ -132,6 +132,39 @@ def profile(name: str, **asked: Any) -> tuple[Profile, Scenario]:
 
 
 @pytest.mark.parametrize(
+    ("version", "length", "step"),
+    [
+        ("0.7.3", 128_000, 128_000),
+        ("0.7.3", 4096, 5120),
+        ("0.6.6", 128_000, 128_000),
+        ("0.9.2", 128_000, 2048),  # an RTX 5090 has the second engine, which chunks them
+    ],
+)
+def test_the_first_engine_does_not_chunk_prompts_with_images(version: str, length: int, step: int) -> None:
+    """0.7.3, engine/arg_utils.py: 'For multimodal models, chunked prefill is disabled by default in V0'; config.py,
+    _MULTIMODAL_MODEL_MAX_NUM_BATCHED_TOKENS. github.com/g0t4/examples, 5090/try-vllm/notes-qwen2.5-VL-multi-modal.fish:
+    with 128,000 tokens, the pool of an RTX 5090 has room for 3,040, with 32,768 it has 16.90 GiB."""
+    found = estimate(
+        model("Qwen/Qwen2.5-VL-3B-Instruct"), runtime="vllm", gpu=("RTX 5090",), vllm_version=version, seq=length
+    )
+    assert settings_of(found.scenario).max_num_batched_tokens == step
+    if step == 128_000:
+        assert found.estimate.serving is not None
+        assert found.estimate.serving.kv_pool == pytest.approx(3040 * 36 * 2 * 2 * 128 * 2, abs=0.1 * 2**30)
+        (fit,) = found.fits
+        assert not fit.fits
+        assert fit.max_seq is not None
+        (longest,) = estimate(
+            model("Qwen/Qwen2.5-VL-3B-Instruct"),
+            runtime="vllm",
+            gpu=("RTX 5090",),
+            vllm_version=version,
+            seq=fit.max_seq,
+        ).fits
+        assert longest.fits
+
+
+@pytest.mark.parametrize(
     ("version", "batched", "asked", "rows"),
     [
         # github.com/sipeed/sipeed_wiki, NanoKVM_Pro/cua.md: 'a budget of 153600 tokens, and profiled with 1 video'
