@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - after w
 from hfmem import estimate as estimated  # noqa: E402 - after what it needs was asked for
 from hfmem.engines.diffusers.calls import Call, taken  # noqa: E402 - after what it needs was asked for
 from hfmem.mapper.pipelines.values import Component, Kind  # noqa: E402 - after what it needs was asked for
+from hfmem.probe.diffusers import __main__ as probe  # noqa: E402 - after what it needs was asked for
 from hfmem.probe.diffusers.fitting import Call as Made  # noqa: E402 - after what it needs was asked for
 from hfmem.probe.diffusers.measuring import call_class, defaults, model_class  # noqa: E402 - after what it needs was asked for
 from hfmem.probe.diffusers.recipes import DENOISERS, VAES  # noqa: E402 - after what it needs was asked for
@@ -34,6 +37,45 @@ def test_a_trace_is_near_the_estimate() -> None:
     assert found.phase == estimate.peak_phase == "vae_decode"
     assert found.groups["activations"] == pytest.approx(estimate.group("activations"), rel=0.01)
     assert found.seconds < 60
+
+
+def test_a_trace_has_convolutions_in_pieces() -> None:
+    """FLUX.1 with 16 images, whose VAE has tensors of more than 2^31 elements."""
+    report = estimated(model_of("black-forest-labs/FLUX.1-dev"), dtype="bfloat16", batch=16, offline=True)
+    found, estimate = traced(report.model, report.scenario), report.estimate
+    assert found.phase == estimate.peak_phase == "vae_decode"
+    assert found.groups["activations"] == pytest.approx(estimate.group("activations"), rel=0.01)
+
+
+@pytest.mark.parametrize("options", [[], ["--catalog"]])
+def test_a_probe_of_a_class_keeps_its_configs_of_the_catalog(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
+) -> None:
+    """A class's own configs are measured unless only the catalog's are asked for, and those of the catalog that no row
+    describes in any case; rows of other classes stay."""
+    table = tmp_path / "calls.jsonl"
+    table.write_text('{"class": "Another"}\n', encoding="utf-8")
+    monkeypatch.setattr(probe, "_TABLE", table)
+    monkeypatch.setattr(probe, "_REPORT", tmp_path / "report.jsonl")
+    other = replace(VAES["AutoencoderKL"][0], config={"of": "the catalog"})
+    monkeypatch.setattr(probe, "_of_catalog", lambda name, usual, described: [other] if len(described) != 1 else [])
+
+    def row(name: str, kind: str, recipe: Any, **_options: Any) -> dict[str, Any]:
+        return {
+            "class": name,
+            "call": recipe.method,
+            "config": str(recipe.config),
+            "worst": 0,
+            "peak": [],
+            "aligned": 1,
+        }
+
+    monkeypatch.setattr(probe, "measure", row)
+    probe.main(["AutoencoderKL", "--half", *options])
+    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    assert {"class": "Another"} in rows
+    assert sum(row.get("config") == "{'of': 'the catalog'}" for row in rows) == 1
+    assert len(rows) == 2 + (0 if options else len(VAES["AutoencoderKL"]))
 
 
 def test_a_trace_has_the_input_images() -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Final
 
 from hfmem.data import text as data_text
+from hfmem.engines.convolutions import Convolution
 from hfmem.mapper.pipelines.sizes import sizes, unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import Certainty
@@ -124,13 +125,14 @@ def taken(
     have = sizes(component, row)
     factor = _HALVES if single and row["precision"] == "half" else 1
     tables = row["alone"] if call.batch == 1 and "alone" in row else row
-    moments, one, both = ([_sum(table, have, call) for table in tables[kind]] for kind in ("peak", "once", "copied"))
+    moments = [_sum(table, have, call) for table in tables["peak"]]
     peak = max(moments)
     highest = tables["peak"][moments.index(peak)]
+    once, copied = _ends(tables, have, call, single=single)
     return Taken(
         peak=round(peak * factor),
-        once=round(max([peak, *one]) * factor),
-        copied=round(max([peak, *one, *both]) * factor),
+        once=round(max(peak, once) * factor),
+        copied=round(max(peak, once, copied) * factor),
         inputs=round(_sum(row["inputs"], have, call) * factor),
         outputs=round(_sum(row["outputs"], have, call) * factor),
         how=_words(highest, have, call),
@@ -138,6 +140,18 @@ def taken(
         source=f"hfmem/data/diffusers_calls.jsonl: {row['versions']}",
         odd=odd,
     )
+
+
+def _ends(tables: Mapping[str, Any], have: Mapping[str, float], call: Call, *, single: bool) -> tuple[float, float]:
+    """The highest moment with one and with both copies of a convolution."""
+    found = [
+        Convolution(**{fact: _sum(table, have, call) for fact, table in facts.items()})
+        for facts in tables.get("pieces", ())
+    ]
+    if any(each.share < 1 for each in found):
+        return max(each.least(single=single) for each in found), max(each.most for each in found)
+    one, both = ([_sum(table, have, call) for table in tables[kind]] for kind in ("once", "copied"))
+    return max(one, default=0), max(both, default=0)
 
 
 def _beyond(row: Mapping[str, Any], call: Call) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hfmem.engines.convolutions import COPIES, highest
+from hfmem.engines.convolutions import COPIES, highest, older
 from hfmem.engines.diffusers.calls import Release, unmeasured
 from hfmem.engines.diffusers.classes import edge_of
 from hfmem.engines.diffusers.command import python_lines
@@ -150,7 +150,7 @@ class Diffusers:
             peak_phase=stage.name,
             spared=total_of(top) - least,
             host=host_terms(weights, how),
-            notes=tuple(_notes(run)),
+            notes=(*_notes(run), *_convolved(stage, scenario.gpu)),
             serving=Serving(
                 kv_pool=None,
                 kv_tokens=None,
@@ -281,6 +281,13 @@ def _cached(run: Run) -> Iterator[tuple[Group, str]]:
 def _notes(run: Run) -> Iterator[str]:
     if run.guided and run.network > run.batch:
         yield Detail(f"Guidance multiplies the batch of the denoiser: {run.network}.")
+
+
+def _convolved(stage: Stage, gpu: Accelerator | None) -> Iterator[str]:
+    """Where in the range current releases are, by what cuDNN itself answers (`hfmem/engines/convolutions.py`)."""
+    low, high = (sum(term.nbytes for term in _terms(stage, gpu, high=end)) for end in (False, True))
+    if low < high and not stage.single and (gpu is None or gpu.vendor == "nvidia") and not older(gpu):
+        yield Detail("With PyTorch 2.8 or newer (cuDNN 9.8), convolutions take the upper end of the range.")
 
 
 ENGINE: Final[Engine] = Diffusers()

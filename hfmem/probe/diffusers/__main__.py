@@ -8,7 +8,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,31 +32,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="without varying the sizes of the configs")
     parser.add_argument("--half", action="store_true", help="without float32")
     parser.add_argument("--kind", choices=("denoiser", "vae", "text_encoder"), help="only classes of this kind")
-    parser.add_argument("--catalog", action="store_true", help="the configs of the catalog that no row describes")
+    parser.add_argument("--catalog", action="store_true", help="only configs of the catalog that no row describes")
     parser.add_argument("--before", default="", help="the classes of releases before this one, which is not installed")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     for kind, table in (("denoiser", DENOISERS), ("vae", VAES), ("text_encoder", ENCODERS)):
         for name, newest in table.items():
             usual = OLDER.get(options.before, {}).get(name, ()) if options.before else newest
-            recipes = _of_catalog(name, usual) if options.catalog else usual
             if (
                 (options.classes and name not in options.classes)
                 or name in options.without
                 or options.kind not in (None, kind)
-                or not recipes
+                or not usual
             ):
                 continue
-            rows: list[dict[str, Any]] = []
-            failed: list[dict[str, Any]] = []
-            for recipe in recipes:
-                _one((name, kind, recipe), rows, failed, options)
-                # after each, as a class may take long
-                _replace(_TABLE, name, rows, options)
-                _replace(_REPORT, name, failed, options)
+            _class((name, kind), usual, options)
 
 
-def _of_catalog(name: str, usual: Sequence[Recipe]) -> tuple[Recipe, ...]:
+def _class(what: tuple[str, str], usual: Sequence[Recipe], options: Any) -> None:
+    """Measure the configs of a class, and those of the catalog that its rows do not describe."""
+    name, _ = what
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+
+    def measured_too(recipes: Sequence[Recipe]) -> None:
+        for recipe in recipes:
+            _one((*what, recipe), rows, failed, options)
+            # after each, as a class may take long
+            _replace(_TABLE, name, rows, options)
+            _replace(_REPORT, name, failed, options)
+
+    if not options.catalog:
+        measured_too(usual)
+    if not options.before:
+        measured_too(_of_catalog(name, usual, measured(name) if options.catalog else tuple(rows)))
+
+
+def _of_catalog(name: str, usual: Sequence[Recipe], described: Sequence[Mapping[str, Any]]) -> tuple[Recipe, ...]:
     """The calls of a class with those configs of the catalog's pipelines that differ from what is measured."""
     found: list[Recipe] = []
     for line in (_TABLE.parent / "pipelines.jsonl").read_text(encoding="utf-8").splitlines():
@@ -67,9 +79,10 @@ def _of_catalog(name: str, usual: Sequence[Recipe]) -> tuple[Recipe, ...]:
         config = {key: value for key, value in config.items() if not key.startswith("_")}
         component = Component(name="it", kind="other", library="diffusers", class_name=name, config=row["config"])
         for recipe in {recipe.method: recipe for recipe in usual}.values():
-            same = [one for one in measured(name) if one["call"] == recipe.method]
-            if all(unlike(component, one) for one in same):
-                found.append(replace(recipe, config=config))
+            same = [one for one in described if one["call"] == recipe.method]
+            wanted = replace(recipe, config=config)
+            if all(unlike(component, one) for one in same) and wanted not in found:
+                found.append(wanted)
     return tuple(found)
 
 

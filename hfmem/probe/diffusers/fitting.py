@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hfmem.probe.diffusers.cutting import columns, cut
 from hfmem.probe.diffusers.recording import COPIES, Recorded
 
 __all__ = [
@@ -94,6 +95,7 @@ class Fitted:
         plain, once, copied: candidates for the highest moment without, with one and with both copies of a convolution:
             coefficients by monomial and size.
         inputs, outputs: bytes that a call is given and returns, likewise.
+        pieces: of convolutions that may run in pieces, the facts of `cutting`, likewise.
         worst: the largest deviation of the highest moment from a recorded one.
         aligned: whether single moments were fitted, and not only the highest.
         refused: sizes of the config that could not be varied.
@@ -107,6 +109,7 @@ class Fitted:
     copied: np.ndarray
     inputs: np.ndarray
     outputs: np.ndarray
+    pieces: tuple[np.ndarray, ...]
     worst: float
     aligned: bool
     refused: tuple[str, ...] = ()
@@ -160,6 +163,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     found_plain = _highest(found_plain, samples)
     floor = (samples @ found_plain.T).max(axis=1)
     found_once, found_copied = (_highest(x, samples, floor) for x in (found_once, found_copied))
+    pieces = _pieces(runs, solve, (names, sizes), _grid(runs, keys, _larger(realistic)), found_plain) if alike else []
     shape = (-1, len(names), len(sizes))
     result = Fitted(
         keys=tuple(keys),
@@ -170,6 +174,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
         copied=found_copied.reshape(shape),
         inputs=found_ends[0].reshape(shape[1:]),
         outputs=found_ends[1].reshape(shape[1:]),
+        pieces=tuple(facts.reshape(shape) for facts in pieces),
         worst=0.0,
         aligned=alike,
     )
@@ -259,10 +264,37 @@ def _grid(
     return list(itertools.product([*configs, *more], realistic))
 
 
+_MANY: Final = (16, 32, 64)
+"""Images at once, of which a tensor may have too many elements for one piece."""
+
+
+def _larger(realistic: Sequence[Call]) -> list[Call]:
+    return list(dict.fromkeys(replace(call, batch=batch) for call in realistic for batch in _MANY))
+
+
+def _pieces(
+    runs: Sequence[_Run],
+    solve: Callable[[np.ndarray], np.ndarray],
+    of: tuple[Sequence[str], Sequence[str]],
+    grid: Sequence[tuple[Mapping[str, float], Call]],
+    plain: np.ndarray,
+) -> list[np.ndarray]:
+    """Of each convolution that may run in pieces and be the highest moment of a call, its facts: a row a fact."""
+    found = columns([run for *_, run in runs])
+    if not found.size or "B" not in of[0]:
+        return []
+    facts = np.array([solve(found[:, number, :]) for number in range(found.shape[1])])
+    samples = _products(grid, *of)
+    kept = cut(np.einsum("cfp,sp->scf", facts, samples), (samples @ plain.T).max(axis=1), _needed)
+    return [facts[number] for number in kept]
+
+
 def _highest(rows: np.ndarray, samples: np.ndarray, floor: Any = None) -> np.ndarray:
-    if not len(rows):
-        return rows
-    values = rows @ samples.T
+    return rows[_needed(rows @ samples.T, floor)] if len(rows) else rows
+
+
+def _needed(values: np.ndarray, floor: Any = None) -> list[int]:
+    """The moments that are the highest for some call, of their values by moment and call."""
     top = values.max(axis=0)
     needed = np.ones(len(top), bool) if floor is None else top > floor + 1
     kept: list[int] = []
@@ -272,4 +304,4 @@ def _highest(rows: np.ndarray, samples: np.ndarray, floor: Any = None) -> np.nda
         best = int(close.sum(axis=1).argmax())
         kept.append(best)
         needed &= ~close[best]
-    return rows[kept]
+    return kept

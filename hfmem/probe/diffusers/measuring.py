@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from hfmem.probe.diffusers.cutting import FACTS
 from hfmem.probe.diffusers.fitting import (
     IMAGE,
     SQUARED,
@@ -482,7 +483,9 @@ def _absent(subject: _Subject) -> dict[str, Any]:
 def _moments(result: Fitted) -> dict[str, Any]:
     """The candidates for the highest moment."""
     tables = {"peak": result.plain, "once": result.once, "copied": result.copied}
-    return {name: [_terms(result, table) for table in found] for name, found in tables.items()}
+    found = {name: [_terms(result, table) for table in found] for name, found in tables.items()}
+    pieces = [dict(zip(FACTS, (_terms(result, fact) for fact in facts), strict=True)) for facts in result.pieces]
+    return {**found, **({"pieces": pieces} if pieces else {})}
 
 
 def _terms(result: Fitted, table: Any) -> dict[str, dict[str, float]]:

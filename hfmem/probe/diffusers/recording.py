@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from hfmem.engines.convolutions import Convolution
 from hfmem.probe.diffusers.uncached import forget
 
 __all__ = ["COPIES", "Recorded", "build", "record"]
@@ -44,12 +45,14 @@ class Recorded:
     Attributes:
         ops: the operations, one per moment; moments with copies for a convolution are named "one copy" and "copies".
         moments: bytes that are alive at each.
+        convolved: of each convolution, the elements of the larger of its input and output, and its batch.
         inputs: bytes of the inputs.
         outputs: bytes of the storages of the output.
     """
 
     ops: list[str] = field(default_factory=list)
     moments: list[int] = field(default_factory=list)
+    convolved: list[tuple[int, int]] = field(default_factory=list)
     inputs: int = 0
     outputs: int = 0
 
@@ -102,7 +105,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped h
             if name == _CONVOLUTION:
                 copies = [x.numel() * x.element_size() for x in (args[0], out)]
                 self.found.ops += ["one copy", "copies"]
-                self.found.moments += [self._live + max(copies), self._live + sum(copies)]
+                elements, images = max(args[0].numel(), out.numel()), out.shape[0]
+                made = Convolution(
+                    bare=self._live, larger=max(copies), both=sum(copies), elements=elements, images=images
+                )
+                self.found.moments += [self._live + round(max(copies) * made.share), round(made.most)]
+                self.found.convolved.append((elements, images))
         return out
 
 
