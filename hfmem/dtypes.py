@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, Literal
 
 __all__ = ["BLOCK_DTYPES", "DTYPES", "KV_DTYPES", "RUN_DTYPES", "Dtype", "canonical", "find_dtype", "stored_dtype"]
@@ -49,7 +50,7 @@ class Dtype:
     def is_wide_float(self) -> bool:
         """Whether it is a floating-point format of at least 16 bits. Such weights are cast on load; narrower ones are
         quantised, and stay as stored."""
-        return self.kind == "float" and self.bytes_each >= 2
+        return self.kind == "float" and self.block_bits >= 16 * self.block
 
 
 # Safetensors names and sizes: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html (0.8);
@@ -139,11 +140,13 @@ _BY_NAME: Final[dict[str, Dtype]] = {
 _BLOCKS_BY_NAME: Final[dict[str, Dtype]] = {dtype.name.lower(): dtype for dtype in BLOCK_DTYPES}
 
 
+@lru_cache(256)  # names come from files and options: few of them, but for each tensor
 def find_dtype(name: str) -> Dtype | None:
     """The plain format for any spelling in configs and options (`torch.bfloat16`, `BF16`, `bf16`); None if unknown."""
     return _BY_NAME.get(name.lower().removeprefix("torch."))
 
 
+@lru_cache(256)
 def stored_dtype(name: str) -> Dtype | None:
     """The plain or block format for a name in a file; None if unknown. Options do not use these names of block formats:
     `--dtype mxfp4` is a quantisation."""

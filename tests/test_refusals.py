@@ -210,6 +210,16 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         "X runs no diffusion pipelines: leave --runtime out, or use --runtime y",
     ),
     (
+        pipelines.PipelineError("option", option="--a", owners=("X", "Y")),
+        "--a is an option of X and Y, and this is a diffusion pipeline: leave --a out",
+    ),
+    (
+        pipelines.PipelineError("option", option="--device-map", owners=("X",)),
+        "--device-map is an option of X, and this is a diffusion pipeline: diffusers puts whole components on several "
+        "accelerators (device_map='balanced'), which is not covered; for one accelerator use --offload model, group or "
+        "sequential",
+    ),
+    (
         pipelines.PipelineError("model", runtime="X"),
         "this is no diffusion pipeline, and X runs nothing else: leave --runtime out",
     ),

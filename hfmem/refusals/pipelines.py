@@ -14,16 +14,24 @@ class PipelineError(InvalidScenarioError):
 
     Attributes:
         why: whether a pipeline was to be trained, to be computed by the textbook's formulas, or to be run by an engine
-            that runs none; or whether the model is no pipeline, which the engine needs.
+            that runs none, or with an option of such; or whether the model is no pipeline, which the engine needs.
         runtime: the engine's name in sentences.
         runs: the value of `--runtime` that runs it.
+        option: its flag.
+        owners: the engines that have it, by their names in sentences.
     """
 
     def __init__(
-        self, why: Literal["training", "textbook", "engine", "model"], runtime: str = "", runs: str = ""
+        self,
+        why: Literal["training", "textbook", "engine", "option", "model"],
+        runtime: str = "",
+        runs: str = "",
+        option: str = "",
+        owners: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.why, self.runtime, self.runs = why, runtime, runs
+        self.option, self.owners = option, owners
 
 
 class PipelineClassError(InvalidScenarioError):

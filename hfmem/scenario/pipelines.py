@@ -6,13 +6,32 @@ from typing import TYPE_CHECKING
 
 from hfmem.engines.table import engines, find_engine
 from hfmem.mapper.holdings import PIPELINES
+from hfmem.options.option import declared
 from hfmem.refusals.pipelines import PipelineClassError, PipelineError
+from hfmem.scenario.asked import owners
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
     from hfmem.mapper.interpret import Model
 
-__all__ = ["check_pipeline"]
+__all__ = ["check_options", "check_pipeline"]
+
+
+def check_options(options: Options, model: Model) -> None:
+    """Refuse an option that only engines have which run no pipelines, where the model is one and its engine is chosen.
+
+    Raises:
+        PipelineError: with the option, and whose it is.
+    """
+    row = find_engine(options.runtime or "")
+    if model.pipeline is None or row is None or PIPELINES not in row.formats:
+        return
+    theirs = owners()
+    for option in declared(type(options)):
+        having = theirs.get(option.name, ())
+        names = {name for name, *_ in having}
+        if having and row.name not in names and option.asked(options):
+            raise PipelineError("option", option=option.flags[0], owners=tuple(title for _, title, _ in having))
 
 
 def check_pipeline(options: Options, model: Model) -> None:

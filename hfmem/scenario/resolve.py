@@ -19,7 +19,7 @@ from hfmem.refusals.options import PromptError, UnknownWordError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.media import with_media
 from hfmem.scenario.options import Options
-from hfmem.scenario.pipelines import check_pipeline
+from hfmem.scenario.pipelines import check_options, check_pipeline
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of, spread
 from hfmem.units import GIB
@@ -36,7 +36,9 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     By default, `seq` is 4096, or the model's maximum if that is lower; the run dtype is the config's, otherwise the
     most common floating-point dtype of the files, otherwise unknown; and the KV cache has the compute dtype.
     """
-    options = _checked(for_model(options, model))
+    options = for_model(options, model)
+    check_options(options, model)
+    options = _checked(options)
     return with_media(_resolved(options, model, machine), options, model)
 
 

@@ -273,6 +273,8 @@ def test_sides_are_rounded_down_or_refused() -> None:
         ("black-forest-labs/FLUX.1-dev", {"images": 1}, "no images beside"),
         ("black-forest-labs/FLUX.1-dev", {"video_frames": 8}, "images only"),
         ("black-forest-labs/FLUX.1-Kontext-dev", {"images": 2}, "one image for each prompt"),
+        ("black-forest-labs/FLUX.1-dev", {"device_map": "auto", "gpu": ("H100",)}, "not covered; for one accelerator"),
+        ("black-forest-labs/FLUX.1-dev", {"num_beams": 2}, "this is a diffusion pipeline: leave --num-beams out"),
         ("stabilityai/stable-video-diffusion-img2vid-xt", {"vae_tiling": True}, "does not decode in tiles"),
         ("stabilityai/stable-video-diffusion-img2vid-xt", {"vae_slicing": True}, "does not decode in slices"),
     ],

@@ -37,7 +37,7 @@ def _has_bytes(component: Component) -> bool:
 def _is_byte(group: TensorGroup) -> bool:
     """Whether it is in a floating-point format of one byte (F8_E4M3, F8_E5M2)."""
     found = stored_dtype(group.dtype) if group.dtype else None
-    return found is not None and found.kind == "float" and found.bytes_each == 1
+    return found is not None and found.kind == "float" and found.block_bits == 8 * found.block
 
 
 def _stays(group: TensorGroup, *, quantised: bool) -> bool:
@@ -109,6 +109,7 @@ def _how(component: Component, dtype: str | None, packing: Format | None) -> str
     if component.parameters is None:
         return f"{component.class_name}: the size of its files"
     run = find_dtype(dtype) if dtype else None
+    each = f"× {float(run.bytes_each):g} B ({run.name}" if run else ""
     sums: dict[str, int] = {}
     for group in component.parameters.groups:
         if not group.loaded:
@@ -121,6 +122,6 @@ def _how(component: Component, dtype: str | None, packing: Format | None) -> str
             what = "× 4 B (float32, in which the library keeps them)"
         else:
             cast = f", cast from {group.dtype}" if _is_byte(group) else ""
-            what = f"× {float(run.bytes_each):g} B ({run.name}{cast})" if run else "of an unknown dtype"
+            what = f"{each}{cast})" if run else "of an unknown dtype"
         sums[what] = sums.get(what, 0) + group.elements
     return f"{component.class_name}: " + " + ".join(f"{count:,} {what}" for what, count in sums.items())

@@ -10,6 +10,13 @@ from hfmem.refusals.pipelines import PipelineClassError, PipelineError
 __all__ = ["WORDS"]
 
 
+_INSTEAD: Final = {
+    "--device-map": "diffusers puts whole components on several accelerators (device_map='balanced'), which is not "
+    "covered; for one accelerator use --offload model, group or sequential",
+}
+"""What holds for pipelines in place of an option that they do not have."""
+
+
 def _pipeline(error: PipelineError) -> str:
     if error.why == "training":
         return "this is a diffusion pipeline, and pipelines are not trained here: leave --train out to run it"
@@ -17,6 +24,11 @@ def _pipeline(error: PipelineError) -> str:
         return "the textbook's formulas are for language models, and this is a diffusion pipeline"
     if error.why == "engine":
         return f"{error.runtime} runs no diffusion pipelines: leave --runtime out, or use --runtime {error.runs}"
+    if error.why == "option":
+        instead = _INSTEAD.get(error.option, f"leave {error.option} out")
+        return (
+            f"{error.option} is an option of {' and '.join(error.owners)}, and this is a diffusion pipeline: {instead}"
+        )
     return f"this is no diffusion pipeline, and {error.runtime} runs nothing else: leave --runtime out"
 
 
