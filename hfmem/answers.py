@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -79,7 +80,7 @@ def report_on(model: Model, options: Options, *, brief: bool = False, apart: boo
         model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
-        model = _as_run(model, options)
+        model = _prepared(_as_run(model, options), options)
         options = as_made(options, model)
         model = _placeable(model, options)
         options = _settled(model, options)
@@ -138,6 +139,15 @@ def _as_run(model: Model, options: Options) -> Model:
     typed = f"':{ref.quant}'" if in_name else f"--quant {ref.quant}"
     note = f"{typed} has no effect: {ref.model_id} has no known GGUF files."
     return replace(model, notes=(*model.notes, Otherwise(note)))
+
+
+def _prepared(model: Model, options: Options) -> Model:
+    """The model with the settings of its processor that a server is started with."""
+    given = options.mm_processor_kwargs
+    if given is None:
+        return model
+    processing = {**model.checkpoint.processing, "--mm-processor-kwargs": json.loads(given)}
+    return replace(model, checkpoint=replace(model.checkpoint, processing=processing))
 
 
 def _placeable(model: Model, options: Options) -> Model:

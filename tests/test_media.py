@@ -100,6 +100,10 @@ def test_more_than_vllm_allows_is_refused(folder: Path) -> None:
         '{"picture": 1}',
         '{"image": -1}',
         '{"image": true}',
+        '{"image": {}}',
+        '{"image": {"width": 0}}',
+        '{"image": {"num_frames": 2}}',
+        '{"image": {"count": "2"}}',
         "[" * 100000,
     ],
 )
@@ -119,6 +123,37 @@ def test_limits_are_written_as_the_release_reads_them(version: str, written: str
         done = run(*line, "--limit-mm-per-prompt", asked, "--format", "json")
         found = json.loads(done.stdout)["results"][0]
         assert f"--limit-mm-per-prompt {written}" in found["serving"]["command"]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("2", "'2' is not a JSON object, such as"),
+        ("{}", "'{}' is not a JSON object, such as"),
+        ("[" * 100000, "is not a JSON object, such as"),
+        ('{"num_crops": 4}', "what 'num_crops' does to images is not known; min_pixels, max_pixels, size are"),
+        ('{"max_pixels": 0}', "'max_pixels' has whole numbers from 1"),
+        ('{"size": {"longest_edge": "2"}}', "'size' has whole numbers from 1"),
+        ('{"images_kwargs": 2}', "images_kwargs and videos_kwargs are JSON objects"),
+        ('{"images_kwargs": {"crop": 2}}', "what 'crop' does to images is not known"),
+    ],
+)
+def test_settings_of_a_processor_that_are_not_read(word: str, told: str) -> None:
+    done = run(QWEN, "--offline", "--runtime", "vllm", "--mm-processor-kwargs", word)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+
+
+def test_the_launch_line_has_the_sizes() -> None:
+    line = (QWEN, "--offline", "--runtime", "vllm", "--gpu", "H100", "--limit-mm-per-prompt")
+    limits, given = '{"image": {"width": 512, "height": 512}, "video": 0}', '{"max_pixels": 1003520}'
+    done = run(*line, limits, "--mm-processor-kwargs", given, "--format", "json")
+    found = json.loads(done.stdout)["results"][0]
+    written = f"--limit-mm-per-prompt '{limits}' --mm-processor-kwargs '{given}'"
+    assert written in found["serving"]["command"]
+    sized = {"count": 999, "width": 512, "height": 512}
+    assert found["scenario"]["limit_mm_per_prompt"] == {"image": sized, "video": 0}
+    assert found["scenario"]["mm_processor_kwargs"] == {"max_pixels": 1_003_520}
 
 
 def test_the_launch_line_has_the_limits() -> None:

@@ -50,6 +50,12 @@ LINES = [
         'org/m --runtime vllm --limit-mm-per-prompt {"image": 2, "video": 0} --max-model-len 4k --tp 1 --pp 1 --dp 1',
     ),
     (
+        "vllm serve org/m --mm-processor-kwargs.max_pixels 1003520 --limit-mm-per-prompt.image.count 2 "
+        "--limit-mm-per-prompt.image.width=512 --max-model-len 4k",
+        'org/m --runtime vllm --mm-processor-kwargs {"max_pixels": 1003520} --limit-mm-per-prompt '
+        '{"image": {"count": 2, "width": 512}} --max-model-len 4k --tp 1 --pp 1 --dp 1',
+    ),
+    (
         "vllm serve org/m --skip_mm_profiling --mm-hasher-algorithm x --mm-encoder-tp-mode=data --max-model-len 4k",
         "org/m --runtime vllm --skip-mm-profiling --mm-encoder-tp-mode data --max-model-len 4k --tp 1 --pp 1 --dp 1",
     ),

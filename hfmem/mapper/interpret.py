@@ -24,7 +24,16 @@ from hfmem.mapper.pipelines.kept import kept_wide
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tensor_plans import planned
-from hfmem.mapper.values import Architecture, Certainty, Largest, Network, ParameterTable, Quantisation, Tower
+from hfmem.mapper.values import (
+    Architecture,
+    Certainty,
+    Largest,
+    LargestInput,
+    Network,
+    ParameterTable,
+    Quantisation,
+    Tower,
+)
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
@@ -166,6 +175,12 @@ class Model:
         from hfmem.mapper.media.largest import largest_of  # for servers of models with towers only
 
         return largest_of(self.checkpoint.config or {}, self.checkpoint.processing)
+
+    def image_of(self, width: int, height: int) -> LargestInput | None:
+        """What its processor hands to the tower for an image of that size; None where it takes none."""
+        from hfmem.mapper.media.largest import image_of
+
+        return image_of(self.checkpoint.config or {}, self.checkpoint.processing, width, height)
 
     @cached_property
     def outline(self) -> Outline | NoOutline:

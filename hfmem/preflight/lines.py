@@ -125,7 +125,8 @@ class _Reading:
                 name, equals, value = word.partition("=")
                 if equals:
                     rest.appendleft(value)
-                self._option(name.replace("_", "-") if name.startswith("--") else name, rest)
+                option, dot, key = name.partition(".")
+                self._option(option.replace("_", "-") + dot + key if name.startswith("--") else name, rest)
             elif self.launch.positional and not self.model:
                 self.model = word
             else:
@@ -164,13 +165,14 @@ class _Reading:
             raise LaunchOptionError(self.program, name)
 
     def _keyed(self, name: str, key: str, told: str) -> None:
-        """One key of an option that is a JSON object; a value that is no JSON is a word."""
-        found: dict[str, object] = json.loads(self.found.get(name, ["{}"])[-1])
+        """One key of an option that is a JSON object, or of an object in it; a value that is no JSON is a word."""
         try:
-            found[key] = json.loads(told)
+            value = json.loads(told)
         except ValueError:
-            found[key] = told
-        self.found[name] = [json.dumps(found)]
+            value = told
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        self.found[name] = [json.dumps(_with(json.loads(self.found.get(name, ["{}"])[-1]), value))]
 
     def _known(self, name: str, known: str, rest: deque[str]) -> None:
         """An option that `hfmem` has."""
@@ -190,6 +192,13 @@ class _Reading:
             raise LaunchOptionError(self.program, name, told)
         several = option is not None and option.several
         self.found[known] = [*(self.found.get(known, []) if several else []), meant]
+
+
+def _with(found: object, value: object) -> object:
+    """An object with another's keys, which win."""
+    if not isinstance(found, dict) or not isinstance(value, dict):
+        return value
+    return found | {key: _with(found.get(key), one) for key, one in value.items()}
 
 
 def _value(rest: deque[str]) -> str:

@@ -11,7 +11,8 @@ projection (2 each); attention is by a flash kernel. Releases before 0.12 turned
 gathered those of all ranks on each, apart and then side by side. `heads_dim` and `inner` are a rank's share.
 
 Ranks share the layers that merge patches into features (`merged`). Releases before 0.11 put the pixels of a batch
-together (`joined`), which copies them also where there is one image.
+together (`joined`), which copies them also where there is one image. Qwen's classes state how many tokens an image has
+(`stated`: `get_mm_max_tokens_per_item`), whatever the size of those in the profile run.
 """
 
 from __future__ import annotations
@@ -128,11 +129,14 @@ _TOWERS: Final[Mapping[str, tuple[_Forward, ...]]] = {
 }
 """By the type of the tower, the oldest release first."""
 
+_STATING: Final = "qwen"  # what the types begin with
+
 
 def rows() -> Iterator[dict[str, Any]]:
     """The rows of the table, after its head."""
     for name, found in _TOWERS.items():
-        yield from ({"type": name, **one} for one in found)
+        stated = {"stated": True} if name.startswith(_STATING) else {}
+        yield from ({"type": name, **one, **stated} for one in found)
 
 
 def main() -> None:

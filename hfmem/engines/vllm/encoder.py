@@ -13,7 +13,7 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.inputs import Item, count_of, expanded, items_of
-from hfmem.engines.vllm.media import kinds_of, limit_of, shares_batch, takes_media
+from hfmem.engines.vllm.media import kinds_of, limit_of, profiled_image, shares_batch, takes_media
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.towers import CAST, Forward, forward_of
 from hfmem.estimator.activations.towers import PIXEL, encoding
@@ -23,7 +23,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Largest, Tower
 from hfmem.unknown import Unknown
 
-__all__ = ["Profile", "covers", "has_encoder", "inputs_of", "profile_of", "untold"]
+__all__ = ["Profile", "covers", "has_encoder", "inputs_of", "profile_of", "size_notes", "untold"]
 
 _BY_NAME: Final = (0, 17, 0)  # of kinds with as many features, the last by name runs; before, the first of the class
 _SOURCE: Final = "vLLM 0.19.0, v1/worker/gpu_model_runner.py::profile_run; "
@@ -75,9 +75,10 @@ def covers(model: Model, scenario: Scenario, *, first: bool) -> bool:
     """
     if not first or untold(model, scenario):
         return True
-    if settings_of(scenario).extras.mm_unprofiled:
+    settings = settings_of(scenario)
+    if settings.extras.mm_unprofiled or _reduced(model, scenario):
         return False
-    return not scenario.audio_tokens and profile_of(model, settings_of(scenario), scenario) is not None
+    return not scenario.audio_tokens and profile_of(model, settings, scenario) is not None
 
 
 def profile_of(model: Model, settings: Settings, scenario: Scenario) -> Profile | None:
@@ -93,10 +94,41 @@ def profile_of(model: Model, settings: Settings, scenario: Scenario) -> Profile 
         return None
     if settings.first_engine:
         return _together(tower, largest, items, scenario)
-    named = settings.version >= _BY_NAME
-    item = max(items, key=lambda one: (one.features, one.kind if named else ""))
+    item = _profiled(items, settings)
     item = replace(item, count=count_of(item, settings, scenario.seq))
     return _profile(tower, largest, item, scenario, shared=shares_batch(model, scenario))
+
+
+def _profiled(items: Sequence[Item], settings: Settings) -> Item:
+    """The kind that is profiled: that with the most tokens."""
+    named = settings.version >= _BY_NAME
+    return max(items, key=lambda one: (one.features, one.kind if named else ""))
+
+
+def _reduced(model: Model, scenario: Scenario) -> bool:
+    """Whether the images of the profile run are smaller than those that requests may have."""
+    settings = settings_of(scenario)
+    if not has_encoder(model, settings) or profiled_image(model, settings) is None:
+        return False
+    items = items_of(model, settings, scenario)
+    item = _profiled(items, settings) if items else None
+    return item is not None and item.kind == "image" and item.made < item.features
+
+
+def size_notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
+    """What the sizes in `--limit-mm-per-prompt` do."""
+    settings, kinds = settings_of(scenario), kinds_of(model)
+    sized = [kind for kind, size in settings.extras.mm_sizes if size and kind in kinds and limit_of(settings, kind)]
+    if not sized or not has_encoder(model, settings):
+        return ()
+    if _reduced(model, scenario):
+        note = (
+            "The size of images in --limit-mm-per-prompt is that of the profile run alone: requests may have larger "
+            "ones, and what the encoder needs for those is outside of the budget."
+        )
+        return (note,)
+    own = " and ".join(f"{kind}s" for kind in sized)
+    return (f"The sizes of {own} in --limit-mm-per-prompt are not used: the profile run has the largest input.",)
 
 
 def inputs_of(model: Model, scenario: Scenario) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
-from hfmem.engines.vllm.encoder import covers, inputs_of, untold
+from hfmem.engines.vllm.encoder import covers, inputs_of, size_notes, untold
 from hfmem.engines.vllm.formats import ANOTHER, formats_of, recipes_of
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
@@ -154,7 +154,7 @@ class Vllm:
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         most, extras = settings_of(scenario).max_num_seqs, settings_of(scenario).extras
-        found = list(media_notes(model, scenario))
+        found = [*media_notes(model, scenario), *size_notes(model, scenario)]
         if extras.spec_method == "mtp" and model.architecture.prediction_layers:
             found.append("--spec-method mtp loads the prediction layers; weights and KV cache include them.")
         if scenario.batch <= most:

@@ -16,10 +16,12 @@ from hfmem.engines.vllm.serving_options import EncoderSplit, SpecMethod
 from hfmem.mapper.interpret import Model
 from hfmem.units import GIB
 
-__all__ = ["DEFAULT_RANK", "NO_EXTRAS", "Extras", "Request", "extras"]
+__all__ = ["DEFAULT_RANK", "MANY", "NO_EXTRAS", "Extras", "Request", "extras"]
 
 _LORAS: Final = 1
 DEFAULT_RANK: Final = 16
+MANY: Final = 999
+"""Items of each kind that a prompt may have, where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ class Extras:
         side: the side of a disaggregated server; "" for none.
         mix: kinds of requests.
         mm_limits: the most items of each kind (image, video, audio) in a prompt, where the user gave it.
+        mm_sizes: sizes of those that are profiled, by kind and name, where the user gave any.
+        mm_processing: settings of the processor as JSON; "" for those of its files.
         mm_nothing: whether a prompt may have none of them, whatever the limits are.
         mm_split: what ranks share of an encoder, where the user gave it.
         mm_unprofiled: whether the profile run leaves the encoder out.
@@ -66,6 +70,8 @@ class Extras:
     side: str = ""
     mix: tuple[Request, ...] = ()
     mm_limits: tuple[tuple[str, int], ...] = ()
+    mm_sizes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    mm_processing: str = ""
     mm_nothing: bool = False
     mm_split: EncoderSplit | None = None
     mm_unprofiled: bool = False
@@ -113,7 +119,12 @@ class Extras:
     def _of_media(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if self.mm_limits:
-            found["limit_mm_per_prompt"] = dict(self.mm_limits)
+            sizes = {kind: dict(size) for kind, size in self.mm_sizes}
+            found["limit_mm_per_prompt"] = {
+                kind: {"count": count, **sizes[kind]} if kind in sizes else count for kind, count in self.mm_limits
+            }
+        if self.mm_processing:
+            found["mm_processor_kwargs"] = json.loads(self.mm_processing)
         if self.mm_nothing:
             found["language_model_only"] = True
         if self.mm_split:
@@ -131,6 +142,7 @@ NO_EXTRAS: Final = Extras()
 def extras(options: VllmOptions) -> Extras:
     """What the user's options ask for."""
     companions: Mapping[str, Model] = dict(getattr(options, "companions", ()))  # of `Options`
+    limits = json.loads(options.limit_mm_per_prompt or "{}")
     return Extras(
         loras=(options.max_loras or _LORAS) if options.enable_lora else 0,
         lora_rank=(options.max_lora_rank or DEFAULT_RANK) if options.enable_lora else 0,
@@ -143,13 +155,24 @@ def extras(options: VllmOptions) -> Extras:
         context_ranks=options.decode_context_parallel_size or 1,
         side=options.kv_role or "",
         mix=_mix(options.request_mix),
-        mm_limits=tuple(json.loads(options.limit_mm_per_prompt or "{}").items()),
+        mm_limits=tuple((kind, _count(said)) for kind, said in limits.items()),
+        mm_sizes=tuple((kind, _sizes(said)) for kind, said in limits.items() if isinstance(said, dict)),
+        mm_processing=options.mm_processor_kwargs or "",
         mm_nothing=options.language_model_only,
         mm_split=options.mm_encoder_tp_mode,
         mm_unprofiled=options.skip_mm_profiling,
         mm_cache=None if options.mm_processor_cache_gb is None else int(options.mm_processor_cache_gb * GIB),
         given=tuple(_given(options)),
     )
+
+
+def _count(said: int | Mapping[str, int]) -> int:
+    """Items of a kind, of a number or of an object (vLLM 0.11.2, config/multimodal.py, `BaseDummyOptions`)."""
+    return said if isinstance(said, int) else said.get("count", MANY)
+
+
+def _sizes(said: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, value) for name, value in said.items() if name != "count")
 
 
 def _mix(words: tuple[str, ...]) -> tuple[Request, ...]:
@@ -185,8 +208,10 @@ def _of_media(options: VllmOptions) -> Iterator[str]:
     if options.limit_mm_per_prompt:
         limits = options.limit_mm_per_prompt
         if number_of(options.vllm_version) < _JSON_LIMITS:
-            limits = ",".join(f"{kind}={count}" for kind, count in json.loads(limits).items())
+            limits = ",".join(f"{kind}={_count(said)}" for kind, said in json.loads(limits).items())
         yield f"--limit-mm-per-prompt {shlex.quote(limits)}"
+    if options.mm_processor_kwargs:
+        yield f"--mm-processor-kwargs {shlex.quote(options.mm_processor_kwargs)}"
     if options.language_model_only:
         yield "--language-model-only"
     if options.mm_encoder_tp_mode:

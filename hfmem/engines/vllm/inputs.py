@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from hfmem.engines.vllm.media import limit_of
+from hfmem.engines.vllm.media import limit_of, profiled_image
 from hfmem.engines.vllm.settings import Settings
 from hfmem.engines.vllm.towers import forward_of
 from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Largest
+from hfmem.mapper.values import Largest, LargestInput
 
 __all__ = ["Item", "count_of", "expanded", "items_of"]
 
@@ -62,7 +62,7 @@ def items_of(model: Model, settings: Settings, scenario: Scenario) -> list[Item]
             continue
         item = None
         if kind == "image":
-            item = _image(largest)
+            item = _image(model, largest, settings)
         elif kind == "video":
             item = _video(model, largest, settings, scenario)
         if item is None:
@@ -71,11 +71,18 @@ def items_of(model: Model, settings: Settings, scenario: Scenario) -> list[Item]
     return found
 
 
-def _image(largest: Largest) -> Item | None:
-    image = largest.image
+def _image(model: Model, largest: Largest, settings: Settings) -> Item | None:
+    image, size = largest.image, profiled_image(model, settings)
     if image is None or (image.patches and largest.default):  # how large images may be is in the processor's files
         return None
-    return Item(kind="image", features=image.features, pieces=image.pieces, patches=image.patches, made=image.features)
+    run = image if size is None else _smaller(model, image, *size)
+    return Item(kind="image", features=image.features, pieces=run.pieces, patches=run.patches, made=run.features)
+
+
+def _smaller(model: Model, image: LargestInput, width: int, height: int) -> LargestInput:
+    """The image of that size, or the largest, where that is none that the processor takes."""
+    run = model.image_of(width, height)
+    return run if run is not None and run.features < image.features else image
 
 
 def _video(model: Model, largest: Largest, settings: Settings, scenario: Scenario) -> Item | None:

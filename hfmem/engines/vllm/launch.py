@@ -48,7 +48,7 @@ LAUNCH: Final = Launch(
         "--max-model-len": {"auto": None, "-1": None},
         "--quantization": {"fp8": ("--dtype", "fp8"), **dict.fromkeys(_OF_THE_CHECKPOINT)},
     },
-    dotted=frozenset({"--limit-mm-per-prompt"}),
+    dotted=frozenset({"--limit-mm-per-prompt", "--mm-processor-kwargs"}),
     products={"--enable-expert-parallel": ("--ep", ("--tp", "--dp"))},
     missing={"--tp": "1", "--pp": "1", "--dp": "1"},
     idle=frozenset(

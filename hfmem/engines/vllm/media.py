@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from hfmem.engines.vllm.classes import class_rule
+from hfmem.engines.vllm.extras import MANY
 from hfmem.engines.vllm.settings import Settings, settings_of
+from hfmem.engines.vllm.towers import forward_of
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
@@ -20,6 +22,7 @@ __all__ = [
     "media_refusal",
     "multimodal",
     "prepared_terms",
+    "profiled_image",
     "shares_batch",
     "takes_media",
 ]
@@ -31,6 +34,7 @@ _OPTIONS: Final = {  # and the first releases that have them
     "--skip-mm-profiling": (0, 10, 1),
     "--mm-processor-cache-gb": (0, 10, 1),
 }
+_SIZED: Final = (0, 11, 1)  # from here on, --limit-mm-per-prompt may have objects
 _CACHED: Final = 4 * GIB  # of a process, for what is prepared already
 _ENCODERS: Final = frozenset({"vision", "audio"})
 
@@ -97,6 +101,17 @@ def media_notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
     return tuple(found)
 
 
+def profiled_image(model: Model, settings: Settings) -> tuple[int, int] | None:
+    """Width and height of the images in the profile run; None for those of the most tokens (vLLM 0.11.2 to 0.33.0,
+    `BaseDummyInputsBuilder._get_dummy_images`). Classes that do not state how many tokens an image has take those of
+    the profiled one, and more of them: of these, the largest stand for all."""
+    size = dict(dict(settings.extras.mm_sizes).get("image", ()))
+    own = forward_of(model.tower.name, settings.release) if model.tower is not None else None
+    if own is None or not own.stated or not {"width", "height"} <= set(size):
+        return None
+    return size["width"], size["height"]
+
+
 def kinds_of(model: Model) -> tuple[str, ...]:
     """What may be in a prompt beside text: of all kinds, where its processor is not known."""
     return model.largest.kinds if model.largest is not None else ("image", "video", "audio")
@@ -115,6 +130,9 @@ def media_refusal(scenario: Scenario) -> str:
         if given and settings.version < _OPTIONS[option]:
             since, release = (".".join(map(str, one)) for one in (_OPTIONS[option], settings.release))
             return f"{option} is an option of vLLM {since} and later, not of {release}"
+    if settings.extras.mm_sizes and settings.version < _SIZED:
+        since, release = (".".join(map(str, one)) for one in (_SIZED, settings.release))
+        return f"--limit-mm-per-prompt has objects in vLLM {since} and later; {release} takes numbers"
     asked = {"image": scenario.images, "video": bool(scenario.video_tokens), "audio": bool(scenario.audio_tokens)}
     for kind, count in asked.items():
         limit = limit_of(settings, kind)
@@ -128,5 +146,5 @@ def limit_of(settings: Settings, kind: str) -> int:
     """Items of a kind that a prompt may have."""
     if settings.extras.mm_nothing:
         return 0
-    usual = 999 if settings.version >= _UNLIMITED and not settings.first_engine else 1
+    usual = MANY if settings.version >= _UNLIMITED and not settings.first_engine else 1
     return dict(settings.extras.mm_limits).get(kind, usual)

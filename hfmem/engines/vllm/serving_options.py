@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from hfmem.engines.companions import DraftOptions, LoraOptions
 from hfmem.options.option import Need, Option
+from hfmem.options.processing import processing
 from hfmem.options.reading import tokens
 
 __all__ = ["EncoderSplit", "ServingOptions", "SpecMethod"]
@@ -43,6 +44,22 @@ def _pairs(word: str) -> dict[str, int] | None:
     return {kind: int(count) for kind, _, count in pairs} if all(count.isdecimal() for _, _, count in pairs) else None
 
 
+_COUNTED: Final = {
+    "image": {"count", "width", "height"},
+    "video": {"count", "width", "height", "num_frames"},
+    "audio": {"count", "length"},
+}
+"""What may be said of each kind (vLLM 0.11.2, config/multimodal.py)."""
+
+
+def _counts(kind: str, value: object) -> bool:
+    """Whether it says how many of a kind there may be, or that and of which size, all in whole numbers."""
+    if not isinstance(value, dict):
+        return type(value) is int and 0 <= value < _MOST
+    numbers = all(type(one) is int and (name == "count" or one > 0) and 0 <= one < _MOST for name, one in value.items())
+    return numbers and bool(value) and set(value) <= _COUNTED[kind]
+
+
 def _limits(word: str) -> str:
     """Items of each kind in a prompt, in one spelling.
 
@@ -53,9 +70,12 @@ def _limits(word: str) -> str:
         read = json.loads(word)
     except (ValueError, RecursionError):
         read = _pairs(word)
-    kinds = isinstance(read, dict) and read and set(read) <= {"image", "video", "audio"}
-    if not kinds or not all(type(count) is int and 0 <= count < _MOST for count in read.values()):
-        raise ValueError(f"'{word:.40}' is not a JSON object of image, video and audio, such as '{{\"image\": 2}}'")
+    kinds = isinstance(read, dict) and read and set(read) <= set(_COUNTED)
+    if not kinds or not all(_counts(kind, value) for kind, value in read.items()):
+        raise ValueError(
+            f"'{word:.40}' is not a JSON object of image, video and audio, such as '{{\"image\": 2}}' or "
+            '\'{"image": {"count": 2, "width": 512, "height": 512}}\''
+        )
     return json.dumps(read)
 
 
@@ -121,10 +141,19 @@ class ServingOptions(DraftOptions, LoraOptions):
     limit_mm_per_prompt: Annotated[
         str | None,
         _option(
-            help="Most images, videos and sounds in a prompt, as JSON; with 0 of each, the profile run has no encoder",
+            help="Most images, videos and sounds in a prompt, as JSON; with 0 of each, the profile run has no encoder; "
+            "objects have the sizes of those that are profiled, too",
             metavar="JSON",
             shown="999 of each, or 1 up to 0.9.1",
             parse=_limits,
+        ),
+    ] = None
+    mm_processor_kwargs: Annotated[
+        str | None,
+        _option(
+            help="Settings of the processor in place of those of its files, as JSON: max_pixels, min_pixels, size",
+            metavar="JSON",
+            parse=processing,
         ),
     ] = None
     language_model_only: Annotated[bool, _option(help="Take no images, videos and sounds in prompts")] = False

@@ -32,6 +32,7 @@ class Forward:
         joined: whether the pixels of a batch are put together in a copy, before the text's embeddings are made and the
             tower runs.
         merged: whether ranks share the layers that put its features together for the decoder.
+        stated: whether the class says how many tokens an image has, whatever the size of those in the profile run.
         spelled: tokens by which a feature of a video is counted, with the texts between the frames.
     """
 
@@ -42,6 +43,7 @@ class Forward:
     joined: bool = False
     merged: bool = False
     spelled: float = 1
+    stated: bool = False
 
     def highest(self, sizes: Mapping[str, int]) -> Polynomial:
         """The highest of its points, with what is there all the time."""
@@ -68,6 +70,7 @@ def _table() -> Mapping[str, Sequence[Forward]]:
             joined=row.get("joined", False),
             merged=row.get("merged", False),
             spelled=row.get("spelled", 1),
+            stated=row.get("stated", False),
         )
         found.setdefault(row["type"], []).append(forward)
     return found

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Final
 
 from hfmem.data import text as data_text
+from hfmem.mapper.media.given import given_in, resizes, with_given
 from hfmem.mapper.media.table import RULES, Rules
 from hfmem.mapper.media.values import Ask, Clip, Keys, Picture, Sound, Tokens, UncountedError
 
@@ -71,22 +72,23 @@ def counter(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]]) ->
 
     Args:
         config: config.json.
-        read: the processor's files by name; those that the repository lacks are absent.
+        read: the processor's files by name; those that the repository lacks are absent. Settings under the name of an
+            option win over them.
     """
     own = _usual(config)
     name = _named(read, own)
     rules = RULES.get(name)
     if rules is None:
-        found = f"the rules of {name} are not known" if name else "it takes no images, videos or sound"
-        raise UncountedError(found)
-    usual = _defaults(name)
+        raise UncountedError(f"the rules of {name} are not known" if name else "it takes no images, videos or sound")
+    usual, given = _defaults(name), given_in(read)
     settings, classes = {}, {"processor": name}
     for part in PARTS:
         written = _written(read, part)
         named = _class(written.get(_TYPES[part]))
         classes[part] = named if named in _table()[1] else own.get(part, "")
         passed = usual.get(_PASSED[part])
-        settings[part] = Keys((passed if isinstance(passed, Mapping) else {}, written, _defaults(classes[part])))
+        stored = passed if isinstance(passed, Mapping) else {}, written, _defaults(classes[part])
+        settings[part] = with_given(Keys(stored), given, part)
     processor = read.get("processor_config.json", {})
     return Counter(
         rules=rules,
@@ -100,7 +102,7 @@ def counter(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]]) ->
         ),
         processor=name,
         source=" and ".join(sorted(read)) if read else f"the defaults of {name} (transformers 5.24)",
-        default=not read,
+        default=not resizes(given) and all(name.startswith("--") for name in read),
     )
 
 

@@ -1,4 +1,4 @@
-"""The largest image that a model's processor hands to its tower."""
+"""The largest image that a model's processor hands to its tower, and that of a size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hfmem.mapper.media.count import Counter, counter
 from hfmem.mapper.media.values import Clip, Picture, Tokens, UncountedError
 from hfmem.mapper.values import Largest, LargestInput, LargestVideo
 
-__all__ = ["largest_of"]
+__all__ = ["image_of", "largest_of"]
 
 _SIDE: Final = 9_999_999  # pixels; from such an image, vLLM takes the size with the most features
 _LONGEST: Final = 12  # tiles in a row, of one image
@@ -37,6 +37,17 @@ def largest_of(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]])
         default=rules.default,
         video=_video(rules),
     )
+
+
+def image_of(
+    config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]], width: int, height: int
+) -> LargestInput | None:
+    """An image of that size; None where the processor is not known, or takes none."""
+    try:
+        found = counter(config, read).image(Picture(width=width, height=height))
+    except UncountedError:
+        return None
+    return LargestInput(features=found.count, pieces=found.pieces, patches=found.patches)
 
 
 def _shapes() -> Iterator[tuple[int, int]]:
