@@ -183,12 +183,18 @@ class Tower:
         sizes: `hidden`, `intermediate`, `heads`, `key_dim`, `pixels` (values of a patch) and `out` (features of the
             decoder).
         patches: of an image of its own size; 0 where it takes images of any size.
+        kind: the type of the tower itself, where the config has one.
+        taken: layers whose states the projector takes.
+        unused: last layers, of which it takes none.
     """
 
     name: str
     layers: int
     sizes: Mapping[str, int] = field(hash=False)
     patches: int
+    kind: str = ""
+    taken: int = 1
+    unused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,9 @@ import torch
 __all__ = ["Layout", "layouts", "merge_of"]
 
 _SIDES: Final = (6, 8, 10, 12)
+_IMAGES: Final = (1, 2, 3, 4, 5)
+"""A class may copy what it does not copy of one image: runs of other numbers are still of several ones."""
+
 _CHANNELS: Final = 3
 _STEPS: Final = {"step3p5_vision": 4, "granite_docling_vision": 4, "got_ocr2_vision": 4}
 """Rows of patches are a multiple of these in published models, as they are halved twice."""
@@ -134,7 +137,7 @@ def _targets(ask: _Ask) -> Iterator[Layout]:
 
 def _shapes(ask: _Ask) -> Iterator[Layout]:
     """Flat patches of each image, padded to the most of any."""
-    side, images = ask.rng.choice(_SIDES), ask.rng.choice((1, 2, 3))
+    side, images = ask.rng.choice(_SIDES), ask.rng.choice(_IMAGES)
     pixels = _CHANNELS * ask.patch**2
     inputs = {
         "pixel_values": torch.randn(images, side * side, pixels),
@@ -149,7 +152,7 @@ def _shapes(ask: _Ask) -> Iterator[Layout]:
 def _coordinates(ask: _Ask) -> Iterator[Layout]:
     """Flat patches of each image, and where each patch is."""
     pooled = int(getattr(ask.vision, "pooling_kernel_size", None) or 1)
-    side, images = pooled * ask.rng.randrange(2, 5), ask.rng.choice((1, 2, 3))
+    side, images = pooled * ask.rng.randrange(2, 5), ask.rng.choice(_IMAGES)
     pixels = _CHANNELS * ask.patch**2
     places = torch.cartesian_prod(torch.arange(side), torch.arange(side)).flip(-1)
     inputs = {
@@ -186,7 +189,7 @@ def _sized(ask: _Ask) -> Iterator[Layout]:
 
 def _plain(ask: _Ask) -> Iterator[Layout]:
     """Images of one size, or tiles of images."""
-    side, images = ask.rng.choice(_SIDES), ask.rng.choice((1, 2, 3))
+    side, images = ask.rng.choice(_SIDES), ask.rng.choice(_IMAGES)
     side = 2 * side if side % _STEPS.get(ask.vision.model_type, 1) else side
     size = _square(ask.vision, side * ask.patch)
     if hasattr(ask.config, "mm_tokens_per_image"):
@@ -208,7 +211,7 @@ def _plain(ask: _Ask) -> Iterator[Layout]:
 
 def _flattened(ask: _Ask) -> Iterator[Layout]:
     """Patches of each image, padded to the most of any, each after its row and column."""
-    side, images = ask.rng.choice(_SIDES), ask.rng.choice((1, 2, 3))
+    side, images = ask.rng.choice(_SIDES), ask.rng.choice(_IMAGES)
     pixels = _CHANNELS * ask.patch**2
     places = torch.cartesian_prod(torch.arange(side), torch.arange(side)) + 1.0
     patches = torch.cat([places[None].repeat(images, 1, 1), torch.randn(images, side * side, pixels)], dim=-1)

@@ -14,7 +14,7 @@ import gc
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
@@ -72,7 +72,7 @@ def _traced(mode: _Mode, name: str, config: Any, attention: str, layout: Layout)
         outputs = handed(towers.features(model)(**layout.inputs))
         gc.collect()
         tracer.segment = ("backward", 0)
-        torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
+        torch.autograd.backward(outputs, _gradients(outputs))
     numbers = (tracer.number(one.grad) for one in model.parameters() if one.grad is not None)
     return tracer, given | frozenset(number for number in numbers if number is not None)
 
@@ -122,6 +122,16 @@ def handed(found: Any) -> list[torch.Tensor]:
     return [one for one in leaves if isinstance(one, torch.Tensor)]
 
 
+def _gradients(outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Of each output: parts of one tensor, as the decoder takes the features of all images side by side."""
+    first = outputs[0]
+    rows = [one.numel() // first.shape[-1] for one in outputs]
+    if any(one.shape[-1] != first.shape[-1] or one.dtype != first.dtype for one in outputs):
+        return [torch.ones_like(one) for one in outputs]
+    parts = torch.ones(sum(rows), first.shape[-1], dtype=first.dtype).split(rows)
+    return [part.view(one.shape) for part, one in zip(parts, outputs, strict=True)]
+
+
 def ends(run: towers.Run) -> tuple[_Live, list[_Live]]:
     """What is alive where the backward pass begins, and at each local peak of it."""
     live: set[int] = set()
@@ -139,18 +149,17 @@ def ends(run: towers.Run) -> tuple[_Live, list[_Live]]:
     return saved or frozenset(), list(found)
 
 
-def _runs(model_type: str, attention: str, mode: _Mode, depth: int, seeds: Sequence[int]) -> Iterator[towers.Run]:
-    for seed in seeds:
-        try:
-            yield towers.run(model_type, seed, attention, depth, partial(_traced, mode))
-        except towers.REFUSALS:
-            continue
+def _run(model_type: str, attention: str, mode: _Mode, depth: int, seed: int) -> towers.Run | None:
+    try:
+        return towers.run(model_type, seed, attention, depth, partial(_traced, mode))
+    except towers.REFUSALS:
+        return None
 
 
 def measure(model_type: str, attention: str, mode: _Mode, depth: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Sizes, bytes saved, and bytes at the peak of the backward pass."""
     found = []
-    for one in _runs(model_type, attention, mode, depth, seeds):
+    for one in filter(None, (_run(model_type, attention, mode, depth, seed) for seed in seeds)):
         saved, peaks = ends(one)
         found.append(
             {"sizes": dict(one.sizes), "saved": one.bytes(saved), "backward": max(map(one.bytes, peaks), default=0)}
@@ -181,6 +190,7 @@ def solve(model_type: str, attention: str, checkpointed: bool, trained: Trained)
         "checkpointed": checkpointed,
         "trained": trained,
         "packed": runs[0].packed,
+        **runs[0].told,
         "saved": str(saved - more),
         "backward": [str(moment.activations - more) for moment in peaks],
         "layer": str(layer),
@@ -200,17 +210,12 @@ _FURTHER: Final = towers.DEPTHS[1] - towers.DEPTHS[0]
 
 
 def _gathered(model_type: str, attention: str, mode: _Mode) -> tuple[list[towers.Run], list[towers.Run]]:
-    """Runs with the same operations, and runs of the same sizes with further layers."""
-    less, more = towers.DEPTHS
-    runs: list[towers.Run] = []
-    for first in (0, towers.RUNS, 2 * towers.RUNS):  # more where too few are alike
-        if len(runs) < towers.FEWEST:
-            seeds = range(first, first + towers.RUNS)
-            runs = towers.alike([*runs, *_runs(model_type, attention, mode, less, seeds)])
-    deeper = towers.alike(list(_runs(model_type, attention, mode, more, [one.seed for one in runs])))
-    if min(len(runs), len(deeper)) < towers.FEWEST:
-        raise ValueError(f"{len(runs)} and {len(deeper)} runs are alike")
-    return runs, deeper
+    """Runs with the same operations, and runs with further layers."""
+    less, more = (
+        towers.gathered(_run(model_type, attention, mode, depth, seed) for seed in range(towers.MOST))
+        for depth in towers.DEPTHS
+    )
+    return less, more
 
 
 def _solved(runs: Sequence[towers.Run]) -> tuple[Polynomial, list[Moment]]:

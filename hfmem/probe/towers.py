@@ -3,8 +3,8 @@
     python -m hfmem.probe.towers [TYPE ...]
 
 The real class's `get_image_features` (tower and projector) is run at a dozen random sizes under the tracer; each
-storage is recognised as a polynomial in the sizes, and the moments that can be the peak are kept. Two runs that are no
-part of the fit verify it.
+storage is recognised as a polynomial in the sizes, and the moments that can be the peak are kept. Runs that do not
+determine the polynomials are refused. Two runs, of the most patches, are no part of the fit, and verify it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import json
 import random
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -29,30 +30,40 @@ import transformers
 from hfmem.estimator.activations.coefficients import Moment
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.towers import MEASURED_DEPTH, highest_of
-from hfmem.mapper.media.towers import PROJECTOR
+from hfmem.mapper.media.towers import FEATURES, PROJECTOR, taken_of
 from hfmem.probe import tiny
 from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.moments import highest
 from hfmem.probe.activations.tracer import Tracer
+from hfmem.probe.design import undetermined
 from hfmem.probe.tower_inputs import Layout, layouts, merge_of
 
 __all__ = [
     "DEPTHS",
     "FEWEST",
     "HELD_BACK",
+    "MOST",
+    "PICTURES",
     "REFUSALS",
     "RUNS",
+    "SOUND",
     "TARGET",
+    "Attempt",
     "Run",
+    "Trace",
     "alike",
     "built",
     "features",
+    "gathered",
     "main",
     "parameters_of",
+    "record",
+    "resize",
     "run",
     "solve",
     "tensor_of",
+    "told_of",
     "tops_of",
     "total_of",
     "traced",
@@ -63,7 +74,13 @@ TARGET: Final = Path(__file__).parent.parent / "data" / "towers.jsonl"
 
 RUNS: Final = 12
 HELD_BACK: Final = 2
+MOST: Final = 4 * RUNS
+"""Sizes that are tried where those before do not determine polynomials."""
+
 FEWEST: Final = 7
+_IMAGES: Final = 3
+"""Numbers of images that runs must have, where images are not one sequence."""
+
 _LAYOUTS: Final = 8
 _COMBINED: Final = 200
 _FIXED: Final = 64  # bytes for each patch: positions and weights of an interpolation
@@ -85,9 +102,16 @@ _DEEPSTACK: Final = 4
 
 _PROJECTED: Final = (*PROJECTOR, "projector_input_dim", "vision_output_dim")
 
+PICTURES: Final = ("get_image_features", "get_video_features")
+SOUND: Final = ("get_audio_features",)
+"""Methods that run a tower and its projector."""
+
 _Live = frozenset[int]
 Trace = Callable[[str, Any, str, Layout], tuple[Tracer, _Live]]
 """Runs a class on inputs: its config, its attention, the inputs; what was allocated, and what was given."""
+
+Attempt = Callable[[str, int, str, int], "Run | None"]
+"""Runs a type at the sizes of a seed, with an attention and a number of layers; None where the class refuses them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +127,7 @@ class Run:
         handed: states of each token that the decoder is handed: of the tower, and of layers within it.
         extents: further sizes, which are for the tensors that these do not explain.
         depth: layers of the tower.
+        told: what a config must have in common with the one that runs (`told_of`).
     """
 
     seed: int
@@ -113,6 +138,7 @@ class Run:
     handed: int
     extents: Mapping[str, int]
     depth: int
+    told: Mapping[str, Any]
 
     def extended(self) -> Run:
         """The same with its further sizes among the others."""
@@ -166,8 +192,22 @@ def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trac
             handed=_handed(config),
             extents=layout.extents,
             depth=layers,
+            told=told_of(config, layers),
         )
     raise refusal
+
+
+def told_of(config: Any, layers: int) -> dict[str, Any]:
+    """Of how many layers the projector takes the states, and how many last ones run for nothing, where a config tells
+    that; and the type of the tower, where the class takes any."""
+    told: dict[str, Any] = {}
+    chosen = next((getattr(config, key) for key in FEATURES if getattr(config, key, None) is not None), None)
+    if chosen is not None:
+        several = isinstance(chosen, (list, tuple))
+        told |= dict(zip(("taken", "unused"), taken_of(chosen if several else (chosen,), layers), strict=True))
+    if config.sub_configs.get("vision_config") is transformers.AutoConfig:
+        told["tower"] = config.vision_config.model_type
+    return told
 
 
 def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, dict[str, int], random.Random, int]:
@@ -177,14 +217,16 @@ def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, di
     if config.vision_config is None:
         config.vision_config = config.sub_configs["vision_config"]()
     vision, text = config.vision_config, config.get_text_config()
-    # as many layers as are asked for their states, which are kept, and others are not
-    depth = max(depth, *(len(chosen) for chosen in _chosen(config).values()), 1)
+    # as many layers as are asked for their states, which are kept, and others are not; the embedding's is in any case
+    depth = max(depth, *(len(chosen) + 1 + depth - DEPTHS[0] for chosen in _chosen(config).values()), 1)
     # a state that a layer hands over counts from the next one on
     layers = depth + hasattr(vision, "deepstack_visual_indexes")
-    sizes = _resize(vision, rng, layers)
+    sizes = resize(vision, rng, layers)
     if "mrope_section" in (getattr(text, "rope_parameters", None) or {}):  # it divides the heads' width as it is
         text.head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     text.hidden_size = 16 * rng.randrange(3, 14)
+    if hasattr(config, "hidden_size"):
+        config.hidden_size = text.hidden_size
     # where a tower has a width of its own under another key, this one is the decoder's
     own = ("hidden_size",) if hasattr(vision, "embed_dim") else ()
     outward = ("out_hidden_size", "text_hidden_size", "projection_dim", *own)
@@ -206,25 +248,43 @@ def _handed(config: Any) -> int:
     return last + sum(len(getattr(part, key, None) or ()) for part, key in within)
 
 
-def parameters_of(name: str) -> list[str]:
-    """Of `get_image_features`, of the class and of its model, to which it may only hand them on."""
+def parameters_of(name: str, names: Sequence[str] = PICTURES) -> list[str]:
+    """Of the first method of these names, of the class and of its model, to which it may only hand them on."""
     outer = getattr(transformers, name)
     inner = getattr(sys.modules[outer.__module__], name.replace("ForConditionalGeneration", "Model"), None)
-    methods = [getattr(one, "get_image_features", None) for one in (outer, inner)]
-    if not any(methods):
-        methods = [getattr(one, "get_video_features", None) for one in (outer, inner)]
+    both = ([getattr(one, each, None) for one in (outer, inner)] for each in names)
+    methods = next(filter(any, both), [])
     return [parameter for one in methods if one for parameter in inspect.signature(one).parameters]
 
 
 def features(model: Any) -> Any:
-    """The method that runs tower and projector: of the class, or of its model; for frames, where it takes only them."""
+    """The method that runs tower and projector, of pictures (for frames, where it takes only them) or of sound: of the
+    class, or of its model. A class that has none runs up to its decoder."""
     places = (model, getattr(model, "model", None))
-    names = ("get_image_features", "get_video_features")
-    found = filter(None, (getattr(place, name, None) for name in names for place in places))
-    method = next(found, None)
-    if method is None:
-        raise AttributeError(f"{type(model).__name__} has none of {', '.join(names)}")
-    return method
+    named = (getattr(place, name, None) for name in (*PICTURES, *SOUND) for place in places)
+    return next(filter(None, named), None) or partial(_up_to_decoder, model)
+
+
+class _ReachedError(Exception):
+    """The decoder was called."""
+
+
+def _up_to_decoder(model: Any, **inputs: Any) -> Any:
+    """What a decoder is given."""
+
+    def reached(*_args: Any, **kwargs: Any) -> Any:
+        raise _ReachedError(kwargs["inputs_embeds"])
+
+    inner = getattr(model, "model", model)
+    decoder = getattr(inner, "language_model", None)
+    if decoder is None:
+        raise AttributeError(f"{type(model).__name__} has none of {', '.join((*PICTURES, *SOUND))}")
+    with patch.object(decoder, "forward", reached):
+        try:
+            inner(**inputs)
+        except _ReachedError as found:
+            return found.args[0]
+    raise ValueError("the decoder was not called")
 
 
 def traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
@@ -253,7 +313,7 @@ def _small(model_type: str, name: str) -> Mapping[str, Any]:
     return tiny.shrunk(model_type, name)
 
 
-def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
+def resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     """Give a tower random sizes."""
     heads, width = rng.choice((2, 3, 4, 5, 6)), rng.choice(_WIDTHS.get(vision.model_type, (8, 16, 24, 32)))
     hidden, inner = heads * width, 8 * rng.randrange(9, 60)
@@ -273,16 +333,26 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     _single_out(vision, depth)
     if hasattr(vision, "pixel_shuffle_ratio"):
         vision.intermediate_size = inner = round(hidden / vision.pixel_shuffle_ratio**2)  # shuffled patches enter it
+    further = _resize_vocabulary(vision, rng)
     if hasattr(vision, "mlp_ratio"):
         vision.mlp_ratio = type(vision.mlp_ratio)(rng.choice((2, 3, 4)))
         inner = int(hidden * vision.mlp_ratio)
         if hasattr(vision, "intermediate_size"):
             vision.intermediate_size = inner  # a class may read either
-    sizes = {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
+    sizes = {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width, **further}
     if not hasattr(vision, "output_channels"):
         return sizes
     vision.output_channels = 8 * random.Random(hidden).randrange(3, 21)  # noqa: S311 - sizes, no secrets
     return {**sizes, "channels": vision.output_channels}
+
+
+def _resize_vocabulary(vision: Any, rng: random.Random) -> dict[str, int]:
+    """The words of a tower that tells each patch as a mixture of them."""
+    if not hasattr(vision, "num_visual_indicator_tokens"):
+        return {}
+    words = rng.randrange(70, 900)
+    vision.vocab_size = words + vision.num_visual_indicator_tokens
+    return {"visual_words": words}
 
 
 def _single_out(vision: Any, depth: int) -> None:
@@ -304,14 +374,15 @@ def _mix_layers(vision: Any, depth: int) -> None:
 
 def _chosen(config: Any) -> dict[str, Sequence[int]]:
     """Lists of layers whose states the projector takes, by key."""
-    found = {key: getattr(config, key, None) for key in ("vision_feature_layers", "vision_feature_layer")}
+    found = {key: getattr(config, key, None) for key in FEATURES}
     return {key: chosen for key, chosen in found.items() if isinstance(chosen, (list, tuple))}
 
 
 def _choose_layers(config: Any, depth: int) -> None:
-    """Layers whose states the projector takes, as many as in the class's default."""
+    """Layers whose states the projector takes, as many as in the class's default, the last one as there."""
     for key, chosen in _chosen(config).items():
-        setattr(config, key, [-1 - number % depth for number in range(len(chosen))])
+        last = max((layer for layer in chosen if layer < 0), default=-1)
+        setattr(config, key, [last - number % depth for number in range(len(chosen))])
     if hasattr(config, "deepstack_layer_map"):  # as many as of published models
         config.deepstack_layer_map = [(-1 - number % depth, number) for number in range(_DEEPSTACK)]
 
@@ -382,22 +453,32 @@ def _lengthen(vision: Any, depth: int) -> None:
             setattr(vision, key, (value * (depth // before + 1))[:depth])
 
 
-def solve(model_type: str, attention: str) -> dict[str, Any]:
-    """A row of the table.
+def solve(model_type: str, attention: str, attempt: Attempt | None = None) -> dict[str, Any]:
+    """A row of the table, from runs that `attempt` makes: `tried`, where it is not given.
 
     Raises:
         ValueError: there are no polynomials that hold.
     """
-    runs = _runs(model_type, attention)
+    attempt = attempt or tried
+    runs = gathered(attempt(model_type, seed, attention, DEPTHS[0]) for seed in range(MOST))
+    deeper = partial(_deeper, attempt, model_type, attention)
     try:
-        return _row(model_type, attention, runs)
+        return _row(model_type, attention, runs, deeper)
     except ValueError:
         if not runs[0].extents:
             raise
-    return _row(model_type, attention, [one.extended() for one in runs])
+    return _row(model_type, attention, [one.extended() for one in runs], deeper)
 
 
-def _row(model_type: str, attention: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _deeper(attempt: Attempt, model_type: str, attention: str, seed: int) -> int:
+    """Bytes at the peak with further layers."""
+    found = attempt(model_type, seed, attention, DEPTHS[1])
+    if found is None:
+        raise ValueError("the class does not take more layers")
+    return found.peak()
+
+
+def _row(model_type: str, attention: str, runs: Sequence[Run], deeper: Callable[[int], int]) -> dict[str, Any]:
     fit = runs[:-HELD_BACK]
     solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
     tops = fit[0].moments()
@@ -409,9 +490,10 @@ def _row(model_type: str, attention: str, runs: Sequence[Run]) -> dict[str, Any]
         "type": model_type,
         "attention": attention,
         "packed": fit[0].packed,
+        **fit[0].told,
         "peaks": [str(moment.activations) for moment in tops_of_all],
         "handed": fit[0].handed,
-        "layer": str(_growth(model_type, attention, solver, fit)),
+        "layer": str(_growth(solver, fit, deeper)),
         "runs": len(fit),
     }
     off = max(abs(highest_of(row, one.sizes, MEASURED_DEPTH)[1] / one.peak() - 1) for one in runs)
@@ -420,18 +502,38 @@ def _row(model_type: str, attention: str, runs: Sequence[Run]) -> dict[str, Any]
     return {**row, "off": round(off, 6)}
 
 
-def _runs(model_type: str, attention: str) -> list[Run]:
-    """Runs with the same operations: a dozen, or as many of twice as many sizes as the class takes."""
+def gathered(tried_runs: Iterable[Run | None]) -> list[Run]:
+    """Runs with the same operations, as many as determine the polynomials, those of the most patches last: a dozen are
+    tried, or more where these do not do.
+
+    Raises:
+        ValueError: the runs that the class takes determine no polynomials.
+    """
     found: list[Run] = []
-    for seed in range(2 * RUNS):
-        one = tried(model_type, seed, attention)
+    reason = "no runs"
+    for count, one in enumerate(tried_runs, 1):
         found += [one] if one is not None else []
-        if seed + 1 >= RUNS and (not found or len(alike(found)) >= FEWEST):
+        if count < RUNS or count % 2:
+            continue
+        if not found:
             break
-    runs = alike(found)
+        runs = sorted(alike(found), key=lambda run: (run.sizes["b"] * run.sizes["s"], run.seed))
+        reason = _undetermined(runs, found)
+        if not reason:
+            return runs
+    raise ValueError(reason)
+
+
+def _undetermined(runs: Sequence[Run], found: Sequence[Run]) -> str:
+    """Why some runs with the same operations do not determine polynomials; "" where they do."""
     if len(runs) < FEWEST:
-        raise ValueError(f"{len(runs)} of {len(found)} runs are alike")
-    return runs
+        return f"{len(runs)} of {len(found)} runs are alike"
+    fit = runs[:-HELD_BACK]
+    images = {one.sizes["b"] for one in fit}
+    if not runs[0].packed and len(images) < min(_IMAGES, len({one.sizes["b"] for one in found})):
+        return f"all runs that are alike have {' or '.join(map(str, sorted(images)))} images"
+    together = undetermined([one.sizes for one in fit], [one.sizes for one in found])
+    return f"{len(fit)} runs do not tell apart {', '.join(together)}" if together else ""
 
 
 def tops_of(totals: Mapping[Polynomial, None], runs: Sequence[Run]) -> list[Moment]:
@@ -492,11 +594,10 @@ def tensor_of(number: int, fit: Sequence[Run], solver: Solver) -> Polynomial:
     return found
 
 
-def _growth(model_type: str, attention: str, solver: Solver, fit: Sequence[Run]) -> Polynomial:
+def _growth(solver: Solver, fit: Sequence[Run], deeper: Callable[[int], int]) -> Polynomial:
     """Bytes of the peak for each further layer: the states of all layers, where a class keeps them."""
     step = DEPTHS[1] - DEPTHS[0]
-    deeper = (run(model_type, one.seed, attention, DEPTHS[1]).peak() for one in fit)
-    grown = [(deep - one.peak()) // step for deep, one in zip(deeper, fit, strict=True)]
+    grown = [(deeper(one.seed) - one.peak()) // step for one in fit]
     if not any(grown):
         return Polynomial({})
     found = solver.tensor(TensorRecord(nbytes=tuple(grown), shapes=tuple((n,) for n in grown), itemsize=1))
@@ -509,28 +610,33 @@ def _growth(model_type: str, attention: str, solver: Solver, fit: Sequence[Run])
     return found
 
 
-def main() -> int:
-    """Measure the types that are named, or all; those that cannot be measured are told, and left out."""
+def record(target: Path, types: Iterable[str], solved: Callable[[str, str], dict[str, Any]]) -> int:
+    """Measure some types; those that cannot be measured are told, and left out."""
     warnings.simplefilter("ignore")
     gc.freeze()  # what is imported is not searched again in each run
-    lines = TARGET.read_text(encoding="utf-8").splitlines()[1:] if TARGET.exists() else []
+    lines = target.read_text(encoding="utf-8").splitlines()[1:] if target.exists() else []
     rows = {(row["type"], row["attention"]): row for row in map(json.loads, lines)}
-    for model_type in sys.argv[1:] or sorted(tiny.GROUPS["image-text"]):
+    for model_type in types:
         for attention in ("sdpa", "eager"):
             try:
-                rows[model_type, attention] = solve(model_type, attention)
+                rows[model_type, attention] = solved(model_type, attention)
                 print(model_type, attention, rows[model_type, attention]["peaks"], flush=True)
             except Exception as error:  # a class may refuse any of this
                 print(f"{model_type} {attention}: {type(error).__name__}: {str(error)[:160]}", file=sys.stderr)
                 break
-        _write(rows)
+        _write(target, rows)
     return 0
 
 
-def _write(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+def _write(target: Path, rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
     head = {"source": f"transformers {transformers.__version__}, PyTorch {version('torch').partition('+')[0]}"}
     lines = [json.dumps(row, separators=(",", ":")) for row in (head, *(rows[key] for key in sorted(rows)))]
-    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Measure the types that are named, or all."""
+    return record(TARGET, sys.argv[1:] or sorted(tiny.GROUPS["image-text"]), solve)
 
 
 if __name__ == "__main__":

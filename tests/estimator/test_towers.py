@@ -14,7 +14,9 @@ from hfmem.unknown import Unknown
 from tests.oracle import tower_peaks, towers
 
 RECORDED: Final = json.loads(towers.RECORDED.read_text(encoding="utf-8"))
-PUBLISHED: Final = json.loads(tower_peaks.RECORDED.read_text(encoding="utf-8"))["peaks"]
+REAL: Final = json.loads(tower_peaks.RECORDED.read_text(encoding="utf-8"))
+PUBLISHED: Final = REAL["peaks"]
+CONFIGS: Final = REAL["configs"]
 ROWS: Final = {f"{row['type']} {row['attention']}": row for row in towers.rows()}
 GEMMA: Final = "google/gemma-3-4b-it"
 QWEN: Final = "Qwen/Qwen2.5-VL-7B-Instruct"
@@ -36,7 +38,7 @@ def test_peaks_within_half_a_percent(name: str) -> None:
 def test_towers_of_published_models_within_three_percent(model: str) -> None:
     """One image at the tower's own sizes, with all of its layers, seen by other means than those of the probe."""
     seen = PUBLISHED[model]
-    config = hfmem.inspect(model, offline=True).checkpoint.config or {}
+    config = CONFIGS.get(model) or hfmem.inspect(model, offline=True).checkpoint.config or {}
     tower = tower_of(config)
     assert tower is not None
     row = ROWS[f"{tower.name} sdpa"]
@@ -139,6 +141,18 @@ def test_eager_attention_is_quadratic_in_patches() -> None:
     assert four.peak > 14 * one.peak
     fused = found(activations(QWEN, images=1, image_size="2048x2048"))
     assert fused.peak < four.peak / 10
+
+
+def test_the_scores_of_a_large_image() -> None:
+    """github.com/open-compass/VLMEvalKit/issues/1021: an eager tower failed to allocate 124.68 GiB for an image of
+    16,384 features at most. That is one of the tensors of 16 heads and 64,680² scores in 16 bits, of which there are as
+    many as five at once: the scores, their copy in float32, and its softmax."""
+    report = activations(QWEN, images=1, image_size="4116x3080", attention="eager", seq=17000)
+    assert report.scenario.patches == 64_680
+    scores = 16 * 64_680**2 * 2
+    assert scores / 2**30 == pytest.approx(124.68, abs=0.01)
+    assert found(report).peak == pytest.approx(5 * scores, rel=0.01)
+    assert report.estimate.total > found(report).peak
 
 
 def test_a_batch_has_as_many_images() -> None:

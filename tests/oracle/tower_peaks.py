@@ -14,6 +14,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from math import isqrt
 from pathlib import Path
@@ -24,6 +25,33 @@ TABLE: Final = Path(__file__).parents[2] / "hfmem" / "data" / "towers.jsonl"
 CATALOG: Final = Path(__file__).parents[2] / "hfmem" / "data" / "catalog.jsonl"
 GRID: Final = (24, 36)
 """Rows and columns of patches, where a tower takes images of any size."""
+
+SIDE: Final = 1024
+"""Pixels of a side, where it cuts them into tiles."""
+
+DEFAULTS: Final = "defaults-of/"
+"""Begins the name of a config class's own sizes."""
+
+_SO400M: Final = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 27}
+_CHANGED: Final[dict[str, dict[str, Any]]] = {
+    "aya_vision": {
+        "vision_config": {"model_type": "siglip_vision_model", **_SO400M, "image_size": 364, "patch_size": 14}
+    },
+    "idefics3": {"scale_factor": 2, "vision_config": {**_SO400M, "image_size": 364, "patch_size": 14}},
+    "smolvlm": {
+        "scale_factor": 4,
+        "vision_config": {
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_attention_heads": 12,
+            "num_hidden_layers": 12,
+            "image_size": 512,
+            "patch_size": 16,
+        },
+    },
+}
+"""Sizes of aya-vision-8b, Idefics3-8B-Llama3 and SmolVLM-500M; the defaults of their config classes do not go together
+(14 heads for 1,152 channels; 7 rows of patches, shuffled by two), and the classes refuse them."""
 
 _FEW: Final = {"vocab_size": 512, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4}
 """Sizes of a decoder, which does not run: fewer make it sooner built."""
@@ -36,8 +64,34 @@ def rows() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def configs(known: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Of the catalog's models of some types, each tower once."""
+    """Of the catalog's models of some types, each tower once; of a type without one, its config class's defaults, which
+    are the sizes of a published model, or such a model's where those do not go together."""
     types = set(known)
+    found = _published(types)
+    rest = types - {config["model_type"] for config in found.values()}
+    return {**found, **{f"{DEFAULTS}{name}": config for name in sorted(rest) for config in _defaults(name)}}
+
+
+def _defaults(model_type: str) -> list[dict[str, Any]]:
+    """What a config class has without any key, if it is made of a tower and a decoder."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[model_type](**_CHANGED.get(model_type, {}))
+    return [config.to_dict()] if getattr(config, "vision_config", None) is not None else []
+
+
+def told(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that tells of the tower and its projector."""
+    kept = {
+        key: value for key, value in config.items() if value is None or isinstance(value, (str, int, float, bool, list))
+    }
+    parts = ("vision_config", "qformer_config", "perceiver_config")
+    text = {"hidden_size": config.get("hidden_size") or config["text_config"]["hidden_size"]}
+    return {**kept, **{part: config[part] for part in parts if config.get(part)}, "text_config": text}
+
+
+def _published(types: set[str]) -> dict[str, dict[str, Any]]:
+    """Of the catalog's models."""
     lines = (json.loads(line) for line in CATALOG.read_text(encoding="utf-8").splitlines()[1:])
     made: dict[str, tuple[str, dict[str, Any]]] = {}
     for line in lines:
@@ -78,9 +132,10 @@ def built(config: dict[str, Any], attention: str) -> Any:
 
 
 def inputs_of(
-    config: Any, parameters: Iterable[str], grid: tuple[int, int] = GRID
+    config: Any, parameters: Iterable[str], grid: tuple[int, int] = GRID, images: int = 1
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """One image as the class takes it, and the sizes that tell of it."""
+    """One image as the class takes it, or several where all are of the tower's own size, and the sizes that tell of
+    it."""
     import torch
 
     from hfmem.probe.tower_inputs import merge_of
@@ -105,8 +160,17 @@ def inputs_of(
     if "image_sizes" in names and not hasattr(config, "image_grid_pinpoints") and hasattr(vision, "rope_parameters"):
         pixels = torch.empty(1, 3, rows * patch, columns * patch)
         return {"pixel_values": pixels, "image_sizes": torch.tensor([[rows * patch, columns * patch]])}, counts
-    side = vision.image_size // patch
-    return {"pixel_values": torch.empty(1, 3, vision.image_size, vision.image_size)}, {"b": 1, "s": side**2}
+    size = vision.image_size[0] if isinstance(vision.image_size, (list, tuple)) else vision.image_size
+    side = size // patch
+    if "image_sizes" in names and hasattr(config, "image_grid_pinpoints"):
+        from transformers.image_processing_utils import select_best_resolution
+
+        height, width = select_best_resolution((SIDE, SIDE), config.image_grid_pinpoints)
+        tiles = height * width // size**2  # and the whole image
+        pixels = torch.empty(1, 1 + tiles, 3, size, size)
+        counts = {"b": 1 + tiles, "s": side**2, "tiles": tiles}
+        return {"pixel_values": pixels, "image_sizes": torch.tensor([[SIDE, SIDE]])}, counts
+    return {"pixel_values": torch.empty(images, 3, size, size)}, {"b": images, "s": side**2}
 
 
 @cache
@@ -122,20 +186,32 @@ def _taken(model_type: str) -> tuple[Any, int]:
         seen.append(layout.inputs["pixel_values"])
         return found
 
-    towers.run(model_type, 0, "sdpa", trace=trace)
+    for seed in range(towers.MOST):
+        with suppress(*towers.REFUSALS):
+            towers.run(model_type, seed, "sdpa", trace=trace)
+            break
     return seen[-1].dtype, seen[-1].dim()
 
 
-def given(config: Any, model: Any, grid: tuple[int, int] = GRID) -> tuple[dict[str, Any], dict[str, int]]:
-    """One image without memory, in the dtype and shape that the class takes, and the sizes that tell of it."""
+def given(
+    config: Any, model: Any, grid: tuple[int, int] = GRID, images: int = 1
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """One image without memory (or several), in the dtype and shape that the class takes, and the sizes that tell of
+    it."""
+    import torch
+
     from hfmem.probe.towers import parameters_of
 
-    inputs, counts = inputs_of(config, parameters_of(type(model).__name__), grid)
+    inputs, counts = inputs_of(config, parameters_of(type(model).__name__), grid, images)
     dtype, dimensions = _taken(config.model_type)
     pixels = inputs["pixel_values"].to(dtype)
     if pixels.dim() == 2 and dimensions == 4:  # patches as squares
         side = isqrt(pixels.shape[1] // 3)
         pixels = pixels.view(-1, 3, side, side)
+    if pixels.dim() == 4 and dimensions == 5:  # the images of each prompt
+        pixels = pixels[None]
+    if "pixel_attention_mask" in parameters_of(type(model).__name__):  # the class looks for images that are padding
+        return {**inputs, "pixel_values": torch.ones_like(pixels)}, counts
     mode = next(model.parameters()).fake_mode
     return {**inputs, "pixel_values": mode.from_tensor(pixels)}, counts
 
@@ -182,22 +258,24 @@ def measure(config: dict[str, Any], attention: str) -> dict[str, Any]:
 def main() -> int:
     """Record every model, or those that are named."""
     warnings.simplefilter("ignore")
-    found = json.loads(RECORDED.read_text(encoding="utf-8"))["peaks"] if RECORDED.exists() else {}
+    old = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {}
+    found, made = old.get("peaks", {}), old.get("configs", {})
     for model, config in sorted(configs(name for name, _ in rows()).items()):
         if sys.argv[1:] and model not in sys.argv[1:]:
             continue
         try:
             found[model] = measure(config, "sdpa")
+            made |= {model: told(config)} if model.startswith(DEFAULTS) else {}
             print(model, found[model], flush=True)
         except Exception as error:  # a class may refuse any of this
             print(model, type(error).__name__, str(error)[:300], flush=True)
-        _write(found)
+        _write({"peaks": found, "configs": made})
     return 0
 
 
-def _write(found: dict[str, Any]) -> None:
+def _write(found: dict[str, dict[str, Any]]) -> None:
     source = json.loads(TABLE.read_text(encoding="utf-8").splitlines()[0])["source"]
-    body = json.dumps({"source": source, "peaks": dict(sorted(found.items()))}, indent=1)
+    body = json.dumps({"source": source, **{key: dict(sorted(each.items())) for key, each in found.items()}}, indent=1)
     RECORDED.write_text(body + "\n", encoding="utf-8")
 
 

@@ -8,9 +8,12 @@ The real class runs with the config of the catalog (`tower_peaks` builds it with
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import warnings
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +25,9 @@ UNSEEN: Final = ("llama4",)
 """Types whose checkpointed layers get their input by keyword: it stays alive, and autograd's hooks do not see it."""
 
 RANK: Final = 8
+IMAGES: Final = 2
+"""Where all images are of the tower's own size: of one, some classes copy less."""
+
 GRID: Final = (16, 24)
 """Rows and columns of patches, where a tower takes images of any size."""
 
@@ -63,12 +69,20 @@ def prepared(model: Any, trained: str) -> None:
                 module.weight = torch.nn.Parameter(module.weight.detach().float())
 
 
-def measure(config: dict[str, Any], mode: Mode) -> int:
-    """Bytes that the tower and the projector save for one image, without weights and pixels."""
+@dataclass(eq=False)
+class _Saved:
+    """A tensor that autograd holds, as long as it does."""
+
+    tensor: Any
+
+
+def measure(config: dict[str, Any], mode: Mode) -> tuple[int, dict[str, int]]:
+    """Bytes that the tower and the projector save for an image (or two), without weights and pixels, and its sizes."""
     checkpointed, trained = mode
     import torch
 
     from hfmem.probe.activations.flash import fused_attention
+    from hfmem.probe.tower_training import handed
     from hfmem.probe.towers import features
 
     with fused_attention():
@@ -76,23 +90,29 @@ def measure(config: dict[str, Any], mode: Mode) -> int:
         if checkpointed:
             model.gradient_checkpointing_enable()
         prepared(model, trained)
-        inputs, _ = tower_peaks.given(model.config, model, GRID)
+        inputs, counts = tower_peaks.given(model.config, model, GRID, IMAGES)
         given = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers(), *inputs.values())}
-        saved: dict[int, torch.Tensor] = {}
+        saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            saved[tensor.untyped_storage()._cdata] = tensor
-            return tensor
+        def pack(tensor: torch.Tensor) -> _Saved:
+            saved.add(one := _Saved(tensor.detach()))  # with its history it would hold what it is an output of
+            return one
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            features(model)(**inputs)
-        return sum(one.untyped_storage().nbytes() for key, one in saved.items() if key not in given)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one.tensor):
+            outputs = handed(features(model)(**inputs))
+        gc.collect()  # what the decoder is not handed is gone, and the layers that made it
+        storages = [one.tensor.untyped_storage() for one in saved]
+        del outputs
+        return sum({one._cdata: one.nbytes() for one in storages if one._cdata not in given}.values()), counts
 
 
 def main() -> int:
     """Record every model, or those that are named."""
     warnings.simplefilter("ignore")
-    found: dict[str, int] = json.loads(RECORDED.read_text(encoding="utf-8"))["saved"] if RECORDED.exists() else {}
+    old = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {}
+    found: dict[str, int] = old.get("saved", {})
+    sizes: dict[str, dict[str, int]] = old.get("sizes", {})
+    made: dict[str, dict[str, Any]] = old.get("configs", {})
     for model, config in sorted(configs().items()):
         if sys.argv[1:] and model not in sys.argv[1:]:
             continue
@@ -100,17 +120,20 @@ def main() -> int:
             if kind == config["model_type"] and not (checkpointed and kind in UNSEEN):
                 name = f"{model} {checkpointed} {trained}"
                 try:
-                    found[name] = measure(config, (checkpointed, trained))
+                    found[name], sizes[model] = measure(config, (checkpointed, trained))
                     print(name, found[name], flush=True)
                 except Exception as error:  # a class may refuse any of this
                     print(name, type(error).__name__, str(error)[:150], flush=True)
-        _write(found)
+        if model in sizes and model.startswith(tower_peaks.DEFAULTS):
+            made[model] = tower_peaks.told(config)
+        _write({"saved": found, "sizes": sizes, "configs": made})
     return 0
 
 
-def _write(found: dict[str, int]) -> None:
+def _write(found: dict[str, dict[str, Any]]) -> None:
     source = json.loads(TABLE.read_text(encoding="utf-8").splitlines()[0])["source"]
-    body = json.dumps({"source": source, "grid": GRID, "saved": dict(sorted(found.items()))}, indent=1)
+    parts = {key: dict(sorted(each.items())) for key, each in found.items()}
+    body = json.dumps({"source": source, "grid": GRID, **parts}, indent=1)
     RECORDED.write_text(body + "\n", encoding="utf-8")
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "highest_of",
     "pixels_of",
     "sizes_of",
+    "unlike",
     "with_encoding",
 ]
 
@@ -69,7 +70,7 @@ def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
     dtype = find_dtype(scenario.compute_dtype or "")
     if row is None or not each or dtype is None or (row["packed"] and not scenario.patches):
         return reason
-    if not _named(row) <= sizes_of(tower, scenario, each, packed=row["packed"]).keys():
+    if unlike(row, tower) or not _named(row) <= sizes_of(tower, scenario, each, packed=row["packed"]).keys():
         return reason
     return _evaluated(row, tower, scenario, each, dtype.nbytes(1))
 
@@ -79,6 +80,12 @@ def handed(tower: Tower) -> int:
     within it go to the decoder, too; 1 where it was not measured."""
     row = _rows().get((tower.name, "sdpa"))
     return int(row["handed"]) if row is not None else 1
+
+
+def unlike(row: Mapping[str, Any], tower: Tower) -> bool:
+    """Whether a class runs another tower than the one that was measured, or takes the states of more layers, or
+    fewer."""
+    return bool(row.get("tower", tower.kind) != tower.kind or row.get("taken", tower.taken) != tower.taken)
 
 
 def _named(row: Mapping[str, Any]) -> set[str]:

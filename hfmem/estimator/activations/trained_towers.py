@@ -17,7 +17,7 @@ from hfmem.data import text as data_text
 from hfmem.estimator.activations.adapters import GRADIENTS_AT_ONCE, compute_bytes, linear_of, own_bytes, token_bytes
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.source import TrainedTower
-from hfmem.estimator.activations.towers import MEASURED_DEPTH, encoding, pixels_of, sizes_of
+from hfmem.estimator.activations.towers import MEASURED_DEPTH, encoding, pixels_of, sizes_of, unlike
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import adapters
@@ -41,11 +41,13 @@ def trained_tower(model: Model, scenario: TrainingScenario) -> TrainedTower | Un
     each = scenario.patches or tower.patches
     if row is None or scenario.attention != "sdpa" or not each or (row["packed"] and not scenario.patches):
         return reason
+    if unlike(row, tower):
+        return reason
     sizes = sizes_of(tower, scenario, each, packed=row["packed"])
-    saved, peak = saved_and_peak(row, sizes, tower.layers)
+    saved, peak = saved_and_peak(row, sizes, tower)
     more = _adapters(model, scenario, each)
     pixels = pixels_of(tower, scenario, each)
-    deeper = f"; + ({row['layer']}) for each of {tower.layers - MEASURED_DEPTH} further layers" if row["layer"] else ""
+    deeper = f"; + ({row['layer']}) for each of {_further(row, tower)} further layers" if row["layer"] else ""
     named = ", ".join(f"{name} {value:,}" for name, value in sizes.items() if value)
     frozen = _frozen(tower, scenario) if trained == "projector" else None
     return TrainedTower(
@@ -117,9 +119,14 @@ def _frozen(tower: Tower, scenario: TrainingScenario) -> TrainedTower | None:
     )
 
 
-def saved_and_peak(row: Mapping[str, Any], sizes: Mapping[str, int], layers: int) -> tuple[int, int]:
-    """Bytes where the backward pass begins, and at its peak, of a tower with so many layers."""
-    further = Polynomial.parse(row["layer"]).at(sizes) * (layers - MEASURED_DEPTH) if row["layer"] else 0
+def _further(row: Mapping[str, Any], tower: Tower) -> int:
+    """Layers above those that were measured. Of last layers that run for nothing, nothing stays."""
+    return tower.layers - tower.unused - (MEASURED_DEPTH - int(row.get("unused", 0)))
+
+
+def saved_and_peak(row: Mapping[str, Any], sizes: Mapping[str, int], tower: Tower) -> tuple[int, int]:
+    """Bytes where the backward pass begins, and at its peak."""
+    further = Polynomial.parse(row["layer"]).at(sizes) * _further(row, tower) if row["layer"] else 0
     peak = max((Polynomial.parse(one).at(sizes) for one in row["backward"]), default=0)
     return Polynomial.parse(row["saved"]).at(sizes) + further, peak + further
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import isqrt
 from typing import Any, Final
@@ -11,10 +11,24 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.values import Tower
 
-__all__ = ["PROJECTOR", "tower_of"]
+__all__ = ["FEATURES", "PROJECTOR", "taken_of", "tower_of"]
 
 PROJECTOR: Final = ("projector_hidden_size", "alignment_intermediate_size", "projector_output_dim")
 """Keys of a projector's own width, between the tower's and the decoder's."""
+
+FEATURES: Final = ("vision_feature_layers", "vision_feature_layer")
+"""Keys of the layers whose states a projector takes."""
+
+
+def taken_of(chosen: Sequence[int], layers: int) -> tuple[int, int]:
+    """Of how many layers the projector takes the states, and how many last layers run for nothing.
+
+    Args:
+        chosen: indices of states, from the embedding's, which is the first, or from the end.
+        layers: of the tower.
+    """
+    last = max(each if each >= 0 else layers + 1 + each for each in chosen)
+    return len(chosen), layers - last
 
 
 def tower_of(config: Mapping[str, Any]) -> Tower | None:
@@ -37,9 +51,14 @@ def _tower(facts: Facts) -> Tower:
     patch = _side(vision, "patch_size")
     temporal = vision.optional_integer("temporal_patch_size") or 1
     side = _side(vision, "max_img_size", "image_size", "max_image_size")
+    layers = vision.integer("depth", "num_hidden_layers")
+    taken, unused = _taken(facts, layers)
     return Tower(
         name=facts.model_type,
-        layers=vision.integer("depth", "num_hidden_layers"),
+        kind=vision.model_type,
+        layers=layers,
+        taken=taken,
+        unused=unused,
         sizes={
             "hidden": hidden,
             "intermediate": inner,
@@ -52,11 +71,24 @@ def _tower(facts: Facts) -> Tower:
             "projector": _projector(facts, vision),
             "position_side": isqrt(_positions(vision, side // patch)),
             "channels": vision.optional_integer("output_channels") or 0,
+            **_vocabulary(vision),
             **_queries(facts, text, (side // patch) ** 2),
             **_downsampled(facts, side // patch),
         },
         patches=(side // patch) ** 2,
     )
+
+
+def _taken(facts: Facts, layers: int) -> tuple[int, int]:
+    with suppress(MissingFactError):
+        return taken_of(facts.integers(*FEATURES), layers)
+    return 1, 0
+
+
+def _vocabulary(vision: Facts) -> dict[str, int]:
+    """Words of which a tower tells each patch as a mixture; none where it has none."""
+    marks = vision.optional_integer("num_visual_indicator_tokens")
+    return {} if marks is None else {"visual_words": vision.integer("vocab_size") - marks}
 
 
 def _projector(*parts: Facts) -> int:
