@@ -20,12 +20,18 @@ _NEAR: Final[dict[What, tuple[float, float]]] = {
     "weights": (0.02, 64 * MIB),
     "activations": (0.15, 256 * MIB),
     "graphs": (0.5, 512 * MIB),
+    "libraries": (0.5, 512 * MIB),
     "per_token": (0.01, 16),
     "cache": (0.02, 16 * MIB),
+    "request": (0.02, 16 * MIB),
     "states": (0.02, 64 * MIB),
     "free": (0.01, 256 * MIB),
+    "consumed": (0.03, 512 * MIB),
+    "peak": (0.2, 512 * MIB),
+    "torch_peak": (0.03, 256 * MIB),
     "pool": (0.05, 256 * MIB),
     "tokens": (0.05, 64),
+    "blocks": (0.05, 4),
     "concurrency": (0.05, 0.05),
     "allocated": (0.05, 128 * MIB),
     "reserved": (0.3, 512 * MIB),
@@ -61,6 +67,8 @@ def _row(reading: Reading, estimate: Estimate, scenario: Scenario, log: Log) -> 
         return Row(reading=reading, estimated=None, off=False)
     share, amount = _NEAR[reading.what]
     apart = abs(estimated - reading.value)
+    if reading.least:
+        apart = max(0.0, reading.value - estimated)
     return Row(reading=reading, estimated=estimated, off=apart > max(share * reading.value, amount))
 
 
@@ -74,6 +82,28 @@ def _group(name: Any) -> _Of:
 def _graphs(estimate: Estimate, _scenario: Scenario, _log: Log) -> float | None:
     found = [term for term in estimate.terms if term.kind in ("graphs", "graph activations")]
     return float(total_of(found)) if found else None
+
+
+def _kinds(*kinds: str) -> _Of:
+    """What terms of some kinds take together."""
+    return lambda estimate, _scenario, _log: float(total_of(term for term in estimate.terms if term.kind in kinds))
+
+
+def _sum(*groups: Any, kinds: tuple[str, ...] = ()) -> _Of:
+    """What groups, and terms of some kinds beside them, take together."""
+
+    def found(estimate: Estimate, scenario: Scenario, log: Log) -> float | None:
+        parts = [estimate.group(group) for group in groups]
+        known = [part for part in parts if part is not None]
+        return sum(known) + (_kinds(*kinds)(estimate, scenario, log) or 0) if len(known) == len(parts) else None
+
+    return found
+
+
+def _request(estimate: Estimate, scenario: Scenario, _log: Log) -> float | None:
+    """The cache of one request of the longest length."""
+    cache = estimate.group("kv_cache")
+    return None if cache is None else cache / max(1, scenario.batch)
 
 
 def _activations(estimate: Estimate, _scenario: Scenario, log: Log) -> float | None:
@@ -132,12 +162,18 @@ _ESTIMATED: Final[dict[What, _Of]] = {
     "weights": _group("weights"),
     "activations": _activations,
     "graphs": _graphs,
+    "libraries": _kinds("libraries"),
     "per_token": _per_token,
     "cache": _group("kv_cache"),
+    "request": _request,
     "states": _states,
     "free": _free,
+    "consumed": _sum("weights", kinds=("libraries",)),
+    "peak": _sum("activations", kinds=("graphs",)),
+    "torch_peak": _sum("weights", "activations"),
     "pool": _serving("kv_pool"),
     "tokens": _serving("kv_tokens"),
+    "blocks": _serving("kv_blocks"),
     "concurrency": _serving("max_concurrency"),
     "allocated": _allocated,
     "reserved": _reserved,
@@ -175,7 +211,7 @@ def _same(stated: object, asked: object) -> bool:
         return stated == asked or (stated.startswith("fp8") and asked.startswith("float8"))
     if isinstance(stated, int | float) and isinstance(asked, int | float):
         return abs(float(stated) - float(asked)) < 1e-6
-    return stated == asked
+    return stated == asked or type(stated) is not type(asked)
 
 
 _PATH: Final = re.compile(r"^(?:~|/|\.{1,2}/|[A-Za-z]:\\|\\\\)")

@@ -1,14 +1,15 @@
 """Figures in the lines of logs: those of each engine's server, metrics of transformers' Trainer, and what nvidia-smi
 prints.
 
-Sources: transformers 5.24 `trainer_utils.py::TrainerMemoryTracker` (its MB is 2^20), nvidia-smi 4xx to 5xx.
+Sources: transformers 5.24 `trainer_utils.py::TrainerMemoryTracker` (its MB is 2^20), nvidia-smi 4xx to 5xx, PyTorch
+1.13 to 2.13 `c10/cuda/CUDACachingAllocator.cpp` (what it says when it runs out of memory).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Final
@@ -23,6 +24,15 @@ _OTHERS: Final[tuple[tuple[str, Line], ...]] = (
     ("trainer", line(rf"init_mem_gpu_alloc_delta\W+{NUMBER} ?MB", "allocated", MIB, device=True)),
     ("trainer", line(rf"train_mem_gpu_alloc_delta\W+{NUMBER} ?MB", "allocated", MIB, device=True)),
     ("trainer", line(rf"train_mem_gpu_peaked_delta\W+{NUMBER} ?MB", "allocated", MIB, device=True)),
+    *(
+        ("torch", replace(line(pattern, "allocated"), least=True))
+        for pattern in (
+            rf"Tried to allocate {NUMBER} GiB.{{0,900}}?allocated memory {NUMBER} GiB is allocated by PyTorch",
+            rf"Tried to allocate {NUMBER} GiB.{{0,900}}?{NUMBER} GiB already allocated",
+            rf"allocated memory {NUMBER} GiB is allocated by PyTorch",
+            rf"{NUMBER} GiB already allocated",
+        )
+    ),
     ("nvidia-smi", line(rf"\|[^|]*\| +{NUMBER}MiB / +[\d]+MiB \|", "used", MIB)),
     ("nvidia-smi", line(rf"^{NUMBER} MiB, \d+ MiB\s*$", "used", MIB)),
 )
@@ -53,6 +63,8 @@ class Found:
         value: bytes, tokens or requests.
         line: the line's number.
         device: one of several devices whose figures of a kind are added up; "" where the largest counts.
+        last: whether of several figures of a device the last counts.
+        least: whether a run that failed had so much, and needs more.
     """
 
     software: str
@@ -60,6 +72,8 @@ class Found:
     value: float
     line: int
     device: str = ""
+    last: bool = False
+    least: bool = False
 
 
 def found_in(text: str, number: int) -> Iterator[Found]:
@@ -78,7 +92,15 @@ def found_in(text: str, number: int) -> Iterator[Found]:
             continue
         if not abs(value * each.scale) < _LARGEST:
             continue
-        yield Found(software=software, what=each.what, value=value * each.scale, line=number, device=named)
+        yield Found(
+            software=software,
+            what=each.what,
+            value=value * each.scale,
+            line=number,
+            device=named,
+            last=each.last,
+            least=each.least,
+        )
 
 
 def _names(pattern: re.Pattern[str]) -> list[str]:

@@ -3,6 +3,9 @@ transformers' Trainer, or what nvidia-smi prints."""
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from hfmem.against.lines import Found, found_in, logs
+from hfmem.against.plain import plain
 from hfmem.against.torch_stats import may_be_statistics, statistics
 from hfmem.against.values import Fact, Log, Reading
 from hfmem.refusals.against import LogError
@@ -77,7 +81,7 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
     """
     start, starts, blank = _Start(), 0, True
     for number, line in enumerate(lines, 1):
-        text = line.rstrip("\r\n")
+        text = plain(line.rstrip("\r\n"))
         blank = blank and not text.strip()
         if any(each.starts.search(text) for each in logs().values()) and any(
             found.what == "weights" for found in start.found
@@ -92,11 +96,12 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
     software = _software(programs)
     if software is None:
         raise LogError(name, "mixed", programs=sorted(programs))
-    own = [found for found in start.found if found.software == software]
-    readings, facts = _readings(own, software)
+    readings, facts = _readings(_own(start.found, software), software)
     facts |= start.facts | ({"several_starts"} if starts else set())
     settings = dict(start.settings.get(software, {}))
     typed = _typed({name: value for name, value in settings.items() if name != "model"})
+    if software in logs():
+        typed |= logs()[software].derive(typed)
     return Log(
         name=name,
         software=software,
@@ -111,11 +116,19 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
 
 def _software(programs: Counter[str]) -> str | None:
     """The program whose lines these are; None where several servers are mixed. A server's log may have what nvidia-smi
-    prints, which it then is held against too."""
-    servers = [name for name in programs if name not in ("nvidia-smi", "trainer")]
-    if len(servers) > 1:
+    prints, which it then is held against too; and one server may run another."""
+    servers = [name for name in programs if name in logs()]
+    outer = [name for name in servers if logs()[name].runs in servers] or servers
+    if len({*servers} - {logs()[name].runs for name in outer}) > 1:
         return None
-    return servers[0] if servers else programs.most_common(1)[0][0]
+    return outer[0] if outer else programs.most_common(1)[0][0]
+
+
+def _own(found: Iterable[Found], software: str) -> list[Found]:
+    """The figures of a program, or of the one that it runs, which are exact."""
+    runs = logs()[software].runs if software in logs() else ""
+    inner = [each for each in found if runs and each.software == runs]
+    return inner or [each for each in found if each.software == software]
 
 
 def _settings(text: str, known: dict[str, dict[str, str]]) -> None:
@@ -160,7 +173,8 @@ def _readings(found: list[Found], software: str) -> tuple[list[Reading], set[Fac
         largest = max(values, key=lambda each: each.value)
         if min(each.value for each in values) < largest.value * (1 - _CLOSE):
             facts.add("ranks")
-        readings.append(Reading(what=what, value=largest.value, line=largest.line))
+        readings.append(Reading(what=what, value=largest.value, line=largest.line, least=largest.least))
+        facts |= {"out_of_memory"} if largest.least else set()
     readings += _per_token(readings, facts)
     return readings, facts
 
@@ -188,7 +202,7 @@ def _of_device(found: list[Found]) -> Iterator[Reading]:
     for each in found:
         if each.device:
             kinds = sums.setdefault(each.device, {})
-            kinds[each.what] = kinds.get(each.what, 0) + each.value
+            kinds[each.what] = each.value + (0 if each.last else kinds.get(each.what, 0))
             lines[each.what] = each.line
     devices = [name for name in sums if not name.startswith(_HOSTS) and not name.endswith(_HOSTS)]
     if not sums:
@@ -200,16 +214,19 @@ def _of_device(found: list[Found]) -> Iterator[Reading]:
 
 
 def _typed(settings: Mapping[str, str]) -> dict[str, object]:
-    """Settings as values of options; None for what is no number."""
-    found: dict[str, object] = {}
-    for name, value in settings.items():
-        if value == "True":
-            found[name] = True
-        elif name in ("dtype", "kv_dtype") or name.endswith("_version"):
-            found[name] = value
-        else:
-            found[name] = _number(value)
-    return found
+    """Settings as values of options; None for what is none."""
+    return {name: value if name.endswith("_version") else _value(value) for name, value in settings.items()}
+
+
+def _value(text: str) -> object:
+    if text in ("True", "False", "true", "false"):
+        return text in ("True", "true")
+    if text.startswith("{"):
+        try:
+            return json.dumps(ast.literal_eval(text))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+    return _number(text) if re.fullmatch(r"[-\d.]+", text) else text
 
 
 def _number(text: str) -> float | int | None:

@@ -40,9 +40,16 @@ def with_settings(
     if log.software in logs() and {"seq", "batch"} & set(given):
         for name in logs()[log.software].fixed:
             found.pop(name, None)
-    words = tuple(flag(name) if value is True else f"{flag(name)} {value}" for name, value in found.items())
+    words = tuple(_word(name, value) for name, value in found.items())
     changed: _Options = replace(options, **found)  # type: ignore[type-var]
     return changed, words, tuple(broken)
+
+
+def _word(name: str, value: Any) -> str:
+    """An option with its value, as a command line has it."""
+    if isinstance(value, bool):
+        return flag(name) if value else f"--no-{flag(name).removeprefix('--')}"
+    return f"{flag(name)} {value}" if " " not in str(value) else f"{flag(name)} '{value}'"
 
 
 def _idle(name: str, value: Any, known: Any) -> bool:

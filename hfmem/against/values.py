@@ -11,8 +11,25 @@ if TYPE_CHECKING:
 
 __all__ = ["CAUSES", "Against", "Difference", "Fact", "Log", "Reading", "Row"]
 
-CAUSES: Final[tuple[What, ...]] = ("weights", "activations", "graphs", "per_token", "cache", "states", "free")
+CAUSES: Final[tuple[What, ...]] = (
+    "weights",
+    "activations",
+    "graphs",
+    "libraries",
+    "per_token",
+    "cache",
+    "request",
+    "states",
+    "free",
+)
 """Of which the others are sums: if one of these is off, it explains them."""
+
+_PARTS: Final[dict[What, tuple[What, ...]]] = {
+    "consumed": ("weights",),
+    "peak": ("activations",),
+    "torch_peak": ("weights", "activations"),
+}
+"""Sums that servers print, and what they are of: without a reading of these, the sum is as good as a cause."""
 
 Fact = Literal[
     "several_starts",
@@ -23,10 +40,12 @@ Fact = Literal[
     "adapters",
     "drafts",
     "current_only",
+    "out_of_memory",
 ]
 """What keeps readings from meaning what they seem to: the log has several starts, of which the last counts; ranks that
 differ; a difference below zero, which other programs make; a pool that is not of one kind of layer; a GPU that shares
-the machine's memory; adapters or drafts that are counted with the model; statistics without a peak."""
+the machine's memory; adapters or drafts that are counted with the model; statistics without a peak; a run that failed
+with what it had, and needed more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +56,13 @@ class Reading:
         what: what it measures.
         value: bytes, tokens or requests.
         line: the number of the line, from 1; 0 where the file has no lines.
+        least: whether a run that failed had so much, and needed more.
     """
 
     what: What
     value: float
     line: int = 0
+    least: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +148,11 @@ class Against:
         """The term that is off: of those that are no sums of others the one with the largest difference, else the sum;
         None where all agree."""
         apart = [row for row in self.rows if row.off]
+        known = {row.reading.what for row in self.rows}
+        sums = [row for row in apart if row.reading.what in _PARTS]
         causes = [row for row in apart if row.reading.what in CAUSES]
-        found = max(causes or apart, key=_share, default=None)
+        causes += [row for row in sums if not known >= {*_PARTS[row.reading.what]}]
+        found = max(causes or sums or apart, key=_share, default=None)
         return None if found is None else found.reading.what
 
 
@@ -136,6 +160,6 @@ def _share(row: Row) -> float:
     """How far a row is off: in bytes, where it measures bytes."""
     if row.difference is None:
         return 0
-    if row.reading.what in ("per_token", "tokens", "concurrency"):  # of another unit: as a share
+    if row.reading.what in ("per_token", "tokens", "blocks", "concurrency"):  # of another unit: as a share
         return abs(row.difference) / max(1.0, row.reading.value) * 2**30
     return abs(row.difference)

@@ -8,19 +8,19 @@ from typing import Final
 from hfmem.engines.segments import reserved, unused
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.kept import Kept
-from hfmem.estimator.weights.loaded import code_bytes
-from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
+from hfmem.estimator.weights.loaded import code_bytes, group_bytes
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent, Shared
+from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Layer, TensorGroup
 
-__all__ = ["latent_of", "lost", "projections", "rotary_table", "segmented"]
+__all__ = ["latent_of", "lost", "projections", "rotary_table", "segmented", "unfilled"]
 
 
 def rotary_table(architecture: Architecture, groups: Iterable[TensorGroup], rows: int | None = None) -> tuple[int, int]:
     """Rows and columns of the cos/sin table that all layers share; zeros without rotary positions. The rows are those
     of the architecture, or `rows` of an engine with longer tables."""
-    positions = architecture.max_positions
-    # an embedding with one row per position means learned positions, and no rotary table
-    learned = any(group.component == "embedding" and group.shape[0] == positions for group in groups)
+    # a vocabulary may have as many tokens as there are positions, so that its rows tell nothing
+    learned = any(group.positional for group in groups)
     size = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
     rows = rows or architecture.rotary_rows
     return (0, 0) if learned or not size or not rows else (rows, size)
@@ -36,6 +36,24 @@ def _rotary_width(cache: Cache) -> int:
     if isinstance(cache, Combined):
         return max(map(_rotary_width, cache.caches), default=0)
     return 0
+
+
+def unfilled(model: Model, scenario: Scenario, kept: Kept) -> tuple[int, int]:
+    """Elements of keys' and values' matrices that a server has and a checkpoint lacks, and their bytes: its projection
+    of queries, keys and values is one matrix in each layer, also where values are the keys (which are loaded twice) and
+    where a layer reads another's cache (which stay as they are made)."""
+    if model.parameters is None or model.architecture.hidden_size is None:
+        return 0, 0
+    groups = [g for g in model.parameters.groups if g.loaded and g.linear and g.component == "attention"]
+    keys, values = ([g for g in groups if g.module == name] for name in ("k_proj", "v_proj"))
+    sources = [layer.cache.source for layer in model.architecture.layers or () if isinstance(layer.cache, Shared)]
+    elements = sum(source.heads * (source.key_dim + source.value_dim) for source in sources)
+    elements *= model.architecture.hidden_size
+    known = sum(group.parameters for group in keys)
+    if sum(group.count for group in values) < sum(group.count for group in keys):
+        elements += max(0, known - sum(group.parameters for group in values))
+    stored = sum(group_bytes(group, scenario, kept) or 0 for group in keys)
+    return (elements, elements * stored // known) if known else (0, 0)
 
 
 def projections(layers: Iterable[Layer]) -> int:

@@ -172,7 +172,14 @@ register(
     )
 )
 register(
-    EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
+    EngineRow(
+        name="ollama",
+        title="Ollama",
+        options=OllamaOptions,
+        home="hfmem.engines.llamacpp.ollama",
+        logs="hfmem.engines.llamacpp.ollama_logs",
+        only="GGUF",
+    )
 )
 register(
     EngineRow(

@@ -16,31 +16,37 @@ def rotary_rows(config: Mapping[str, Any], positions: int | None, *, longer: boo
     With `longer`, tables for positions of images and videos are four times as long, as in vLLM.
 
     Linear and dynamic scaling multiply the rows by their factor; YaRN has its original length times the factor;
-    LongRoPE has two tables; sliding-window layers may have their own (vLLM 0.19.0,
-    `model_executor/layers/rotary_embedding`).
+    LongRoPE has two tables; sliding-window layers may have their own, and one for narrower heads (Gemma 4) counts as
+    that share of the widest (vLLM 0.19.0, `model_executor/layers/rotary_embedding`).
     """
     if positions is None:
         return None
     text = next((part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping)), config)
-    return min(
-        _LONGEST, round(sum(_rows(table, text, positions, _MULTIMODAL if longer else 1) for table in _tables(text)))
-    )
+    factor = _MULTIMODAL if longer else 1
+    return min(_LONGEST, round(sum(width * _rows(table, text, positions, factor) for table, width in _tables(text))))
 
 
-def _tables(text: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The RoPE parameters of each table."""
+def _tables(text: Mapping[str, Any]) -> Iterable[tuple[Mapping[str, Any], float]]:
+    """The RoPE parameters of each table, and its width as a share of the widest."""
     for key in ("rope_parameters", "rope_scaling"):
         found = text.get(key)
         if not isinstance(found, Mapping):
             continue
-        nested = [part for part in found.values() if isinstance(part, Mapping)]
-        yield from nested or [found]
+        nested = [(part, _width(text, str(kind))) for kind, part in found.items() if isinstance(part, Mapping)]
+        yield from nested or [(found, 1.0)]
         if not nested and text.get("rope_local_base_freq"):
-            yield {}
+            yield {}, 1.0
         return
-    yield {}
+    yield {}, 1.0
     if text.get("rope_local_base_freq"):
-        yield {}
+        yield {}, 1.0
+
+
+def _width(text: Mapping[str, Any], kind: str) -> float:
+    """The head_dim of a kind of layers, as a share of the largest one."""
+    own = _number(text.get("head_dim"), 1.0)
+    whole = _number(text.get("global_head_dim"), own)
+    return (whole if kind == "full_attention" else own) / max(own, whole)
 
 
 def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int, longer: int) -> float:

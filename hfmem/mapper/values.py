@@ -449,6 +449,11 @@ class TensorGroup:
         return roles.module_of(self.role)
 
     @property
+    def positional(self) -> bool:
+        """Whether it is a table of learned positions of tokens."""
+        return self.component == "embedding" and roles.is_positions(self.role)
+
+    @property
     def bias(self) -> bool:
         """Whether it is a bias."""
         return roles.is_bias(self.role)
@@ -538,7 +543,7 @@ class ParameterTable:
 
     def positions(self, least: int) -> int | None:
         """Rows of the smallest position embedding with at least `least` rows; None without learned positions."""
-        tables = [group for group in self.groups if group.component == "embedding" and roles.is_positions(group.role)]
+        tables = [group for group in self.groups if group.positional]
         return min((group.shape[0] for group in tables if group.loaded and group.shape[0] >= least), default=None)
 
     @property

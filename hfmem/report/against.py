@@ -20,12 +20,18 @@ _NAMES: Final[dict[What, str]] = {
     "weights": "weights",
     "activations": "activations",
     "graphs": "CUDA graphs",
+    "libraries": "libraries",
     "per_token": "cache of a token",
     "cache": "KV cache",
+    "request": "cache of a request",
     "states": "recurrent states",
     "free": "free before loading",
+    "consumed": "weights and libraries",
+    "peak": "activations and graphs",
+    "torch_peak": "weights and activations",
     "pool": "KV pool",
     "tokens": "tokens of the pool",
+    "blocks": "blocks of the pool",
     "concurrency": "requests at once",
     "allocated": "allocated by PyTorch",
     "reserved": "reserved by PyTorch",
@@ -40,6 +46,7 @@ _FACTS: Final[dict[Fact, str]] = {
     "whole_machine": "This GPU shares the machine's memory: free memory counts other programs too.",
     "adapters": "The log's server has adapters, whose slots count with its weights.",
     "drafts": "The log's server makes drafts: its weights and pool may have those of a draft.",
+    "out_of_memory": "The run ran out of memory: the figure is what it had and asked for, and it needed more.",
     "current_only": "The snapshot has no history: this is what was held when it was taken, not the peak.",
 }
 
@@ -99,7 +106,7 @@ def _verdict(found: Against) -> str:
 def _size(row: Row, value: float | None, unit: str) -> str:
     if value is None:
         return "-"
-    if row.reading.what == "tokens":
+    if row.reading.what in ("tokens", "blocks"):
         return f"{value:,.0f}"
     if row.reading.what == "concurrency":
         return f"{value:,.2f}"

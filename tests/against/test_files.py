@@ -151,6 +151,194 @@ def test_the_last_start_counts(tmp_path: Path) -> None:
     assert log.facts == ("several_starts",)
 
 
+SUMMARY = (
+    "(Worker_TP1 pid=1806414) INFO 10-23 15:14:56 [gpu_worker.py:391] Free memory on device (139.21/139.81 GiB) on "
+    "startup. Desired GPU memory utilization is (0.9, 125.83 GiB). Actual usage is 74.28 GiB for weight, 5.58 GiB for "
+    "peak activation, 1.38 GiB for non-torch memory, and 2.37 GiB for CUDAGraph memory. Replace gpu_memory_utilization "
+    "config with `--kv-cache-memory=45175492096` to fit into requested memory. Current kv cache memory in use is "
+    "47878721024 bytes.\n"
+)
+"""What vLLM 0.10.2 printed of Qwen3-Next-80B-A3B on two H200."""
+
+CONSUMED = (
+    "(EngineCore pid=326) INFO 10-06 17:00:41 [gpu_worker.py:955] Free memory on device (78.84/79.25 GiB) on startup. "
+    "Desired GPU memory utilization is (0.92, 72.91 GiB). Actual usage is 15.26 GiB for consumed memory (weights + "
+    "non-torch), 1.44 GiB for peak activation, and 0.23 GiB for CUDAGraph memory. Current kv cache memory in use is "
+    "56.21 GiB.\n"
+)
+"""What vLLM 0.31.0 printed of Llama-3.1-8B on an A100."""
+
+
+def test_what_vllm_sums_up_at_the_end(tmp_path: Path) -> None:
+    log = read(SUMMARY, tmp_path)
+    gib = {what: round(value / GIB, 2) for what, value in values(log).items()}
+    assert gib == {
+        "weights": 74.28,
+        "activations": 5.58,
+        "libraries": 1.38,
+        "graphs": 2.37,
+        "pool": 44.59,
+        "free": 139.21,
+    }
+    assert log.settings == {"gpu_memory_utilization": 0.9}
+    newer = {what: round(value / GIB, 2) for what, value in values(read(CONSUMED, tmp_path)).items()}
+    assert newer == {"consumed": 15.26, "peak": 1.44, "graphs": 0.23, "pool": 56.21, "free": 78.84}
+
+
+def test_a_sum_is_named_where_its_part_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(CONSUMED.replace("15.26", "25.26"))
+    report = hfmem.estimate(LLAMA, runtime="vllm", gpu=("A100 80GB",), vllm_version="0.31.0", seq=131072, offline=True)
+    assert hfmem.check(report, path).off == "consumed"
+    path.write_text("Model loading took 25.0 GiB memory and 5 seconds\n" + CONSUMED.replace("15.26", "25.26"))
+    assert hfmem.check(report, path).off == "weights"
+
+
+RED = "\x1b[0;36m(EngineCore pid=1)\x1b[0;0m "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RED + CONSUMED,
+        RED.replace("\x1b", "") + CONSUMED,
+        "vllm-1  | " + RED.replace("\x1b", "^[") + CONSUMED,
+        json.dumps({"log": RED + CONSUMED, "stream": "stderr", "time": "2026-10-06T17:00:41Z"}) + "\n",
+        json.dumps({"message": RED + CONSUMED, "kubernetes": {"pod_name": "a"}}) + "\n",
+        "2026-10-06T17:00:41.123Z stderr F " + CONSUMED,
+        "Oct 06 17:00:41 host docker[12]: " + CONSUMED,
+        "│ " + CONSUMED.rstrip() + " │\n",
+        CONSUMED.replace(". ", ".\n  ").replace("), ", "),\n  ").replace("activation, and", "activation, and\n"),
+        "...ry utilization is (0.92, 72.91 GiB). " + CONSUMED[CONSUMED.index("Actual") :] + "Free memory on dev",
+    ],
+    ids=["colours", "lost", "caret", "docker", "fluentd", "kubernetes", "journal", "frame", "wrapped", "cut"],
+)
+def test_what_stands_around_a_line(text: str, tmp_path: Path) -> None:
+    found = values(read(text, tmp_path))
+    assert {"consumed", "peak", "graphs", "pool"} <= set(found)
+    assert found["consumed"] == pytest.approx(15.26 * GIB)
+
+
+def test_settings_of_arguments_that_change_memory(tmp_path: Path) -> None:
+    log = read(
+        "INFO [utils.py:233] non-default args: {'model': 'a/b', 'tensor_parallel_size': 4, 'enable_expert_parallel': "
+        "True, 'kv_cache_dtype': 'fp8', 'mamba_cache_dtype': 'float16', 'block_size': 256, 'mamba_block_size': 16, "
+        "'limit_mm_per_prompt': {'image': 2, 'audio': 0}, 'enable_prefix_caching': False, 'max_num_seqs': 16, "
+        "'speculative_config': {'method': 'qwen3_next_mtp', 'num_speculative_tokens': 2}}\n" + CONSUMED,
+        tmp_path,
+    )
+    assert log.settings == {
+        "tp": 4,
+        "ep": 4,
+        "expert_parallel": True,
+        "kv_dtype": "fp8",
+        "block_size": 256,
+        "limit_mm_per_prompt": '{"image": 2, "audio": 0}',
+        "enable_prefix_caching": False,
+        "max_num_seqs": 16,
+        "spec_method": "mtp",
+        "spec_tokens": 2,
+        "gpu_memory_utilization": 0.92,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "value"),
+    [
+        (
+            "(4.76 GiB KV cache is needed, which is larger than the available KV cache memory (1.56 GiB)",
+            "request",
+            4.76,
+        ),
+        ("(4.76 GiB KV cache is needed, which is larger than the available KV cache memory (1.56 GiB)", "pool", 1.56),
+        ("peak_torch_memory=17.06GiB non_torch_memory=0.35GiB kv_cache_size=3.81GiB", "pool", 3.81),
+        ("peak_torch_memory=17.06GiB non_torch_memory=0.35GiB kv_cache_size=3.81GiB", "torch_peak", 17.06),
+        ("Initial free memory 31.16 GiB, reserved 4.25 GiB memory for KV Cache as specified by", "pool", 4.25),
+        ("model weights take 7.56GiB; non_torch_memory takes 0.04GiB;", "libraries", 0.04),
+        ("CUDA graph pool memory: 0.24 GiB (actual), 0.58 GiB (estimated)", "graphs", 0.24),
+    ],
+)
+def test_lines_of_vllm_that_say_more(line: str, what: str, value: float, tmp_path: Path) -> None:
+    assert values(read(line + "\n", tmp_path))[what] == pytest.approx(value * GIB)
+
+
+def test_counts_of_vllm(tmp_path: Path) -> None:
+    assert values(read("# GPU blocks: 1952, # CPU blocks: 2048\n", tmp_path)) == {"blocks": 1952}
+    assert values(read("GPU + host KV cache size: 1,000 tokens, Maximum concurrency\n", tmp_path)) == {"tokens": 1000}
+    stored = "larger than the maximum number of tokens that can be stored in KV cache (2400).\n"
+    assert values(read(stored, tmp_path)) == {"tokens": 2400}
+
+
+def test_sglang_with_a_dictionary_and_a_pool_after_its_graphs(tmp_path: Path) -> None:
+    """0.5.23, entrypoints/engine.py::_server_args_for_logging, model_runner_components/kv_pool_runtime.py."""
+    log = read(
+        "[2026-09-20 10:00:00] server_args={'model_path': 'a/b', 'tp_size': 2, 'mem_fraction_static': 0.85, "
+        "'context_length': 8192, 'max_running_requests': 64, 'page_size': 1}\n"
+        "[2026-09-20 10:00:09 TP0] KV Cache VA upper bound. dtype: torch.bfloat16, #tokens: 900, KV size: 90.00 GB\n"
+        "[2026-09-20 10:00:19 TP0] Post-capture KV sizing: KV cache allocated. dtype: torch.bfloat16, #tokens: 800, "
+        "KV size: 80.00 GB, avail mem=3.00 GB\n",
+        tmp_path,
+    )
+    assert values(log) == {"pool": 80 * GIB, "tokens": 800, "per_token": pytest.approx(0.1 * GIB)}
+    assert log.settings == {
+        "tp": 2,
+        "mem_fraction_static": 0.85,
+        "seq": 8192,
+        "max_running_requests": 64,
+        "page_size": 1,
+    }
+
+
+def test_old_buffers_of_llama_cpp(tmp_path: Path) -> None:
+    lines = (
+        "llm_load_tensors: offloaded 41/41 layers to GPU\n"
+        "llm_load_tensors:        CPU buffer size =  1640.62 MiB\n"
+        "llm_load_tensors:      CUDA0 buffer size =  5434.38 MiB\n"
+        "llama_kv_cache_init:      CUDA0 KV buffer size =  1536.00 MiB\n"
+        "llama_new_context_with_model: flash_attn = 0\n"
+    )
+    log = read(lines, tmp_path)
+    assert values(log) == {"weights": 5434.38 * MIB, "cache": 1536 * MIB}
+    assert log.settings["flash_attn"] == "off"
+
+
+OLLAMA = (
+    'level=INFO source=device.go:240 msg="model weights" device=CUDA0 size="5.0 GiB"\n'
+    'level=INFO source=device.go:240 msg="model weights" device=CUDA0 size="4.1 GiB"\n'
+    'level=INFO source=device.go:245 msg="model weights" device=CPU size="28.3 GiB"\n'
+    'level=INFO source=device.go:251 msg="kv cache" device=CUDA0 size="884.1 MiB"\n'
+)
+
+
+def test_ollama_tells_what_each_device_takes(tmp_path: Path) -> None:
+    """The last of several divisions counts; and what the runner itself prints counts more."""
+    log = read(OLLAMA, tmp_path)
+    assert log.software == "ollama"
+    assert values(log) == {"weights": 4.1 * GIB, "cache": 884.1 * MIB}
+    both = read(OLLAMA + "load_tensors:        CUDA0 model buffer size =  4200.00 MiB\n", tmp_path)
+    assert both.software == "ollama"
+    assert values(both) == {"weights": 4200 * MIB}
+
+
+OUT = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {tried}. GPU 0 has a total capacity of 22.05 GiB of "
+    "which 10.81 MiB is free. Including non-PyTorch memory, this process has 17.05 GiB memory in use. Of the allocated "
+    "memory 15.43 GiB is allocated by PyTorch, and 1.07 GiB is reserved by PyTorch but unallocated.\n"
+)
+
+
+def test_a_run_that_ran_out_of_memory_had_at_least_so_much(tmp_path: Path) -> None:
+    assert values(read(OUT.format(tried="238.00 MiB"), tmp_path)) == {"allocated": 15.43 * GIB}
+    path = tmp_path / "out.log"
+    path.write_text(OUT.format(tried="2.00 GiB"))
+    log = read_log(path)
+    assert values(log) == {"allocated": pytest.approx(17.43 * GIB)}
+    assert log.facts == ("out_of_memory",)
+    larger = hfmem.estimate(LLAMA, train="lora", batch=8, seq=4096, offline=True)
+    smaller = hfmem.estimate(GPT2, train="lora", batch=1, seq=128, offline=True)
+    assert [hfmem.check(report, path).off for report in (larger, smaller)] == [None, "allocated"]
+
+
 def test_ranks_that_differ(tmp_path: Path) -> None:
     log = read("Model loading took 10.0 GiB\nModel loading took 12.0 GiB\n", tmp_path)
     assert values(log) == {"weights": 12 * GIB}

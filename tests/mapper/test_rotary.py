@@ -38,6 +38,18 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embedding
             131_072,
             9 * 131_072,
         ),
+        (
+            {
+                "head_dim": 256,
+                "global_head_dim": 512,
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25},
+                    "sliding_attention": {"rope_type": "default"},
+                },
+            },
+            262_144,
+            262_144 + 262_144 // 2,  # rows of the widest table; those of windows are half as wide
+        ),
         ({}, None, None),
     ],
     ids=str,

@@ -121,3 +121,10 @@ def test_the_peak_while_loading() -> None:
     heads = [one for one in found if "gemma-3" in one.row["model"] or "granite" in one.row["model"]]
     assert len(heads) == 4
     assert all(0 < one.measured - one.estimated < 0.15 for one in heads)
+
+
+def test_weights_that_a_checkpoint_lacks() -> None:
+    """Gemma 4: two tables of positions, of which there are as many as tokens, and values in layers where they are the
+    keys: 0.40 of 48.50 GiB."""
+    found = next(one for one in of("weights") if one.row["id"] == "rep-0000")
+    assert abs(found.difference) <= 0.02

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.beside import projections, rotary_table, segmented
+from hfmem.engines.beside import projections, rotary_table, segmented, unfilled
 from hfmem.engines.sglang.drafts import draft_terms
 from hfmem.engines.sglang.mxfp4 import mxfp4_terms
 from hfmem.engines.sglang.settings import settings_of
@@ -21,6 +21,7 @@ __all__ = ["beside"]
 
 _ROTARY: Final = "SGLang 0.5.23, srt/layers/rotary_embedding/base.py: cos_sin_cache, in float32 on CUDA"
 _LATENT: Final = "SGLang 0.5.23, srt/models/deepseek_common: w_kc and w_vc, in the compute dtype beside kv_b_proj"
+_SLOTS: Final = "SGLang 0.5.23, srt/models/gemma4_causal.py: QKVParallelLinear in every layer (should_dup_k_to_v)"
 _ALLOCATOR: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
 
@@ -32,9 +33,11 @@ def beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     groups = [group for group in model.parameters.groups if group.loaded]
     rows, columns = rotary_table(model.architecture, groups)
     elements, width = projections(model.architecture.layers or ()), dtype.nbytes(1)
+    slots, filled = unfilled(model, scenario, kept)
     found = (
         _term("rotary table", rows * columns * 4, f"{rows:,} rows × {columns} × 4 B", _ROTARY),
         _term("latent projections", elements * width, f"{elements:,} elements × {width} B", _LATENT),
+        _term("keys and values in fused projections", filled, f"{slots:,} elements, as the keys' matrices", _SLOTS),
         *draft_terms(model, scenario, kept),
         *(() if kept.rewritten else mxfp4_terms(model, groups, scenario)),
         _towers(model, scenario, kept),

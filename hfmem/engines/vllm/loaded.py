@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.beside import latent_of, lost, projections, rotary_table
+from hfmem.engines.beside import latent_of, lost, projections, rotary_table, unfilled
 from hfmem.engines.vllm.drafts import draft_layers
 from hfmem.engines.vllm.formats import EXPANDS_SCALES
 from hfmem.engines.vllm.media import takes_media
@@ -27,6 +27,10 @@ from hfmem.units import MIB
 __all__ = ["layer_tensors", "loaded_terms"]
 
 _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
+_SLOTS_SOURCE: Final = (
+    "vLLM 0.19.0 to 0.33.0, models/gemma4.py: QKVParallelLinear in every layer, also where values are the keys and "
+    "where the cache is another layer's"
+)
 _LATENT_SOURCE: Final = (
     "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj, "
     "of which they are views where it is not quantised"
@@ -56,6 +60,7 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
     width = dtype.nbytes(1)
     return (
         *_rotary(model, groups, width),
+        *_slots(model, scenario, kept),
         *_latents(model, groups, scenario, kept),
         *_expanded(model, groups, scenario),
         *_deep(model, scenario, width),
@@ -77,6 +82,13 @@ def _rotary(model: Model, groups: Iterable[TensorGroup], width: int) -> list[Ter
         width = 4
     how = f"{rows:,} rows × {size} × {width} B"
     return [_term("rotary table", rows * size * width, how, _ROTARY_SOURCE)]
+
+
+def _slots(model: Model, scenario: Scenario, kept: Kept) -> list[Term]:
+    """Keys' and values' parts of fused projections that the checkpoint lacks."""
+    elements, nbytes = unfilled(model, scenario, kept)
+    how = f"{elements:,} elements, in the format of the keys' projections"
+    return [_term("keys and values in fused projections", nbytes, how, _SLOTS_SOURCE)] if nbytes else []
 
 
 def _latents(model: Model, groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:
