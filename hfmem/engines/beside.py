@@ -45,7 +45,7 @@ def unfilled(model: Model, scenario: Scenario, kept: Kept) -> tuple[int, int]:
     if model.parameters is None or model.architecture.hidden_size is None:
         return 0, 0
     groups = [g for g in model.parameters.groups if g.loaded and g.linear and g.component == "attention"]
-    keys, values = ([g for g in groups if g.module == name] for name in ("k_proj", "v_proj"))
+    keys, values = ([g for g in groups if g.projects == what] for what in ("keys", "values"))
     sources = [layer.cache.source for layer in model.architecture.layers or () if isinstance(layer.cache, Shared)]
     elements = sum(source.heads * (source.key_dim + source.value_dim) for source in sources)
     elements *= model.architecture.hidden_size

@@ -16,6 +16,7 @@ __all__ = [
     "leads_inward",
     "module_of",
     "packed_as",
+    "projects",
     "reads_stream",
     "recurrent_part",
 ]
@@ -93,6 +94,12 @@ def is_convolution(role: str) -> bool:
 def is_sink(role: str) -> bool:
     """Whether it is an attention sink: a learned logit per head."""
     return role.rpartition(".")[2] in ("sinks", "attn_sink", "attention_sink_bias")
+
+
+def projects(role: str) -> Literal["keys", "values", ""]:
+    """What the separate projection of an attention layer makes; "" for others."""
+    named: dict[str, Literal["keys", "values"]] = {"k_proj": "keys", "v_proj": "values"}
+    return named.get(module_of(role), "")
 
 
 def is_positions(role: str) -> bool:

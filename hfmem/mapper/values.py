@@ -449,6 +449,11 @@ class TensorGroup:
         return roles.module_of(self.role)
 
     @property
+    def projects(self) -> Literal["keys", "values", ""]:
+        """Whether its module makes keys or values; "" for others."""
+        return roles.projects(self.role)
+
+    @property
     def positional(self) -> bool:
         """Whether it is a table of learned positions of tokens."""
         return self.component == "embedding" and roles.is_positions(self.role)
