@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from hfmem.dtypes import find_dtype
@@ -116,6 +117,7 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
     classes = config.get("architectures")
     names = classes if isinstance(classes, list) else []
     listed = tuple(name[:_LONGEST_NAME] for name in names[:_MOST_CLASSES] if isinstance(name, str))
+    rows = partial(rotary_rows, config, architecture.max_positions, kinds=_rotary_kinds(types))
     return replace(
         architecture,
         architectures=listed,
@@ -128,10 +130,16 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
         prediction_layers=_prediction_layers(config),
         state_chunk=_state_chunk(config),
         tower=_tower(config),
-        rotary_rows=rotary_rows(config, architecture.max_positions),
-        longer_rotary_rows=rotary_rows(config, architecture.max_positions, longer=True),
+        rotary_rows=rows(),
+        longer_rotary_rows=rows(longer=True),
         context=context_of(config, architecture.max_positions),
     )
+
+
+def _rotary_kinds(types: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of layers to which the text model's class gives rotary positions of their own."""
+    known = (config_class(model_type) for model_type in types)
+    return next((found.rotary for found in known if found is not None and found.rotary), ())
 
 
 _OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")

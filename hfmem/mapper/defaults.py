@@ -26,6 +26,7 @@ class ConfigClass:
         choices: default model type of nested configs whose type the file may choose.
         assumed: contents of a nested config that is missing altogether, where they differ from the nested class's own
             defaults.
+        rotary: kinds of layers that have rotary positions of their own where the file says nothing.
         source: where this is from, with the version.
     """
 
@@ -34,6 +35,7 @@ class ConfigClass:
     parts: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, str] = field(default_factory=dict)
     assumed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rotary: tuple[str, ...] = ()
     source: str = ""
 
 
@@ -59,6 +61,7 @@ def _from_table(model_type: str) -> ConfigClass | None:
         parts=row.get("parts", {}),
         choices=row.get("choices", {}),
         assumed=row.get("assumed", {}),
+        rotary=tuple(row.get("rotary", ())),
         source=f"transformers {version} configuration class",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 __all__ = ["rotary_rows"]
@@ -11,9 +11,12 @@ _LONGEST: Final = 2**40  # rows; a bound for absurd factors of a config
 _MULTIMODAL: Final = 4  # vLLM's MRotaryEmbedding has four times the rows, as positions of videos can be larger
 
 
-def rotary_rows(config: Mapping[str, Any], positions: int | None, *, longer: bool = False) -> int | None:
+def rotary_rows(
+    config: Mapping[str, Any], positions: int | None, *, longer: bool = False, kinds: Sequence[str] = ()
+) -> int | None:
     """Rows of all tables together, each weighted with the fraction of head_dim that it rotates; None without positions.
-    With `longer`, tables for positions of images and videos are four times as long, as in vLLM.
+    With `longer`, tables for positions of images and videos are four times as long, as in vLLM. `kinds` are those of
+    layers to which the class gives positions of their own where the file does not say so (`rope_local_base_freq`).
 
     Linear and dynamic scaling multiply the rows by their factor; YaRN has its original length times the factor;
     LongRoPE has two tables; sliding-window layers may have their own, and one for narrower heads (Gemma 4) counts as
@@ -23,10 +26,12 @@ def rotary_rows(config: Mapping[str, Any], positions: int | None, *, longer: boo
         return None
     text = next((part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping)), config)
     factor = _MULTIMODAL if longer else 1
-    return min(_LONGEST, round(sum(width * _rows(table, text, positions, factor) for table, width in _tables(text))))
+    return min(
+        _LONGEST, round(sum(width * _rows(table, text, positions, factor) for table, width in _tables(text, kinds)))
+    )
 
 
-def _tables(text: Mapping[str, Any]) -> Iterable[tuple[Mapping[str, Any], float]]:
+def _tables(text: Mapping[str, Any], kinds: Sequence[str]) -> Iterable[tuple[Mapping[str, Any], float]]:
     """The RoPE parameters of each table, and its width as a share of the widest."""
     for key in ("rope_parameters", "rope_scaling"):
         found = text.get(key)
@@ -34,12 +39,19 @@ def _tables(text: Mapping[str, Any]) -> Iterable[tuple[Mapping[str, Any], float]
             continue
         nested = [(part, _width(text, str(kind))) for kind, part in found.items() if isinstance(part, Mapping)]
         yield from nested or [(found, 1.0)]
-        if not nested and text.get("rope_local_base_freq"):
-            yield {}, 1.0
+        if not nested:
+            yield from _others(text, kinds)
         return
     yield {}, 1.0
+    yield from _others(text, kinds)
+
+
+def _others(text: Mapping[str, Any], kinds: Sequence[str]) -> Iterable[tuple[Mapping[str, Any], float]]:
+    """The tables beside that of full attention."""
+    own = tuple(kind for kind in kinds if kind != "full_attention")
     if text.get("rope_local_base_freq"):
-        yield {}, 1.0
+        own = own or ("sliding_attention",)
+    return [({}, _width(text, kind)) for kind in own]
 
 
 def _width(text: Mapping[str, Any], kind: str) -> float:

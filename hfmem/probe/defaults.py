@@ -42,6 +42,7 @@ def main() -> None:
             "parts": _parts(config_class),
             "choices": _choices(config_class),
             "assumed": _assumed(config_class),
+            "rotary": _rotary(config_class),
         }
         lines.append(json.dumps({key: value for key, value in entry.items() if value}, separators=(",", ":")))
     TARGET.write_text("\n".join(lines) + "\n")
@@ -66,6 +67,18 @@ def _is_plain(value: Any) -> bool:
 def _parts(config_class: Any) -> dict[str, str]:
     """The model type of each sub-config (`text_config`, `vision_config`) whose type the class fixes."""
     return {name: part.model_type for name, part in config_class.sub_configs.items() if getattr(part, "model_type", "")}
+
+
+def _rotary(config_class: Any) -> list[str]:
+    """The kinds of layers that have rotary positions of their own without a word in the file: those whose default
+    parameters differ."""
+    try:
+        found = getattr(config_class(), "rope_parameters", None)
+    except Exception:
+        return []
+    nested = {kind: part for kind, part in (found or {}).items() if isinstance(part, dict)}
+    unlike = {json.dumps(part, sort_keys=True): kind for kind, part in sorted(nested.items(), reverse=True)}
+    return sorted(unlike.values()) if len(unlike) > 1 else []
 
 
 def _choices(config_class: Any) -> dict[str, str]:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfmem.fetcher.values import Checkpoint, ModelRef
+from hfmem.mapper.interpret import interpret
 from hfmem.mapper.rotary import rotary_rows
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
@@ -56,6 +58,26 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embedding
 )
 def test_rows(config: dict[str, Any], positions: int | None, rows: int | None) -> None:
     assert rotary_rows(config, positions) == rows
+
+
+def test_kinds_of_layers_that_the_class_gives_positions_of_their_own() -> None:
+    """Gemma3TextConfig: `rope_local_base_freq` of 10,000 where the file has none, as that of google/gemma-3-4b-it."""
+    config = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    kinds = ("full_attention", "sliding_attention")
+    assert rotary_rows(config, 131_072, kinds=kinds) == 9 * 131_072
+    assert rotary_rows(config | {"rope_local_base_freq": 1e4}, 131_072, kinds=kinds) == 9 * 131_072
+    nested = {"rope_parameters": {kind: {"rope_type": "default"} for kind in kinds}}
+    assert rotary_rows(nested, 131_072, kinds=kinds) == 2 * 131_072
+    read = interpret(
+        Checkpoint(
+            ref=ModelRef(model_id="a"),
+            commit=None,
+            source="local",
+            provenance="",
+            config=config | {"model_type": "gemma3_text"},
+        )
+    )
+    assert read.architecture.rotary_rows == 9 * 131_072
 
 
 def test_vllm_has_longer_tables_for_positions_of_images() -> None:

@@ -26,6 +26,7 @@ from hfmem.engines.vllm.drafts import draft_layers, drafted
 from hfmem.engines.vllm.lora import adapters
 from hfmem.engines.vllm.peak import layer_scratch, packed_experts
 from hfmem.engines.vllm.settings import Settings
+from hfmem.engines.vllm.states import recurrent
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term, TermKind
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -84,6 +85,9 @@ _CAPTURES: Final = (
     _Capture(since=(0, 11), step=8, doubled=True, piecewise=True, full=True),  # config/__init__.py of 0.11.0
     _Capture(since=(0, 12), step=16, doubled=True, piecewise=True, full=True),  # config/vllm.py of 0.13.0
 )
+_HYBRIDS: Final = (0, 10, 2)
+"""models/config.py::MambaModelConfig, which sets FULL_AND_PIECEWISE."""
+_HYBRIDS_NOT: Final = frozenset({"Lfm2ForCausalLM", "MiniMaxText01ForCausalLM"})
 _LARGEST: Final = 512
 _WITHOUT_V1: Final = 8.0  # compute capability: below, releases before 0.9 ran the first engine
 
@@ -110,8 +114,15 @@ def captured(model: Model, scenario: Scenario, settings: Settings) -> Captured:
     wholes = tuple(size for size in sizes if query <= size <= settings.max_num_seqs * query)
     if not row.piecewise:
         return Captured(wholes=sizes)
-    whole = row.full and model.architecture.head == "lm_head" and model.architecture.source is None
+    full = row.full or _captures_wholes(model, settings)
+    whole = full and model.architecture.head == "lm_head" and model.architecture.source is None
     return Captured(pieces=sizes, wholes=wholes if whole else ())
+
+
+def _captures_wholes(model: Model, settings: Settings) -> bool:
+    """Whether whole models are captured for their recurrent layers, before they are for all."""
+    unlike = _HYBRIDS_NOT.intersection(model.architecture.class_names)
+    return settings.version >= _HYBRIDS and recurrent(model.architecture) and not unlike
 
 
 def _row(scenario: Scenario, settings: Settings) -> _Capture:

@@ -61,6 +61,22 @@ def test_gpt_oss_captures_up_to_1024() -> None:
     assert len(found.pieces) == 83 == 3 + 31 + 49  # "83 sizes up to 1024" in the log
 
 
+@pytest.mark.parametrize(
+    ("name", "release", "wholes"),
+    [
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "0.10.2", 67),  # "Capturing CUDA graphs (decode, FULL): 67/67" in a log
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "0.10.1", 0),
+        ("LiquidAI/LFM2-1.2B", "0.10.2", 0),
+        ("meta-llama/Llama-3.1-8B-Instruct", "0.10.2", 0),
+    ],
+)
+def test_recurrent_layers_were_the_first_with_whole_graphs(name: str, release: str, wholes: int) -> None:
+    """0.10.2, model_executor/models/config.py::MambaModelConfig."""
+    report = server(name, gpu=("H200",), tp=2, vllm_version=release)
+    found = captured(report.model, report.scenario, settings_of(report.scenario))
+    assert (len(found.pieces), len(found.wholes)) == (67, wholes)
+
+
 def test_models_of_other_kinds_have_no_whole_graphs() -> None:
     """0.11.0, config/__init__.py: pooling models and encoder-decoders do not support them."""
     for name in ("BAAI/bge-m3", "openai/whisper-large-v3"):
