@@ -46,20 +46,23 @@ __all__ = ["accompanied", "completed", "report_all", "report_each", "report_on",
 
 def accompanied(options: Options, access: Access) -> Options:
     """The options with the models that run beside the asked ones: the draft that `--spec-model` or `--assistant-model`
-    names.
+    names, or the ControlNet.
 
     Raises:
         HfmemError: such a model was not found, or cannot be read.
     """
-    name = options.spec_model or options.assistant_model
-    if not name or options.companions:
+    draft, control = options.spec_model or options.assistant_model, options.controlnet
+    if options.companions or not (draft or control):
         return options
     from hfmem.fetcher.identity import reference
-    from hfmem.fetcher.sources import fetch  # only for runs with a draft
+    from hfmem.fetcher.sources import fetch  # only for runs with such a model
 
-    ref = reference(name, "main")
+    ref = reference(draft or control or "", "main")
     with HfmemError.concerning(ref.model_id):
-        return replace(options, companions=(("draft", completed(interpret(fetch(ref, access)))),))
+        found = fetch(ref, access)
+        if control and not draft:
+            return replace(options, companions=(("control", understood(found)),))
+        return replace(options, companions=(("draft", completed(interpret(found))),))
 
 
 def report_on(model: Model, options: Options, *, brief: bool = False, apart: bool = False) -> Report:
@@ -80,7 +83,7 @@ def report_on(model: Model, options: Options, *, brief: bool = False, apart: boo
         model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
-        model = _prepared(_as_run(model, options), options)
+        model = _controlled(_prepared(_as_run(model, options), options), options)
         options = as_made(options, model)
         model = _placeable(model, options)
         options = _settled(model, options)
@@ -148,6 +151,17 @@ def _prepared(model: Model, options: Options) -> Model:
         return model
     processing = {**model.checkpoint.processing, "--mm-processor-kwargs": json.loads(given)}
     return replace(model, checkpoint=replace(model.checkpoint, processing=processing))
+
+
+def _controlled(model: Model, options: Options) -> Model:
+    """A pipeline with the ControlNet that was asked for."""
+    control = dict(options.companions).get("control")
+    if control is None or model.pipeline is None:
+        return model
+    from hfmem.engines.diffusers.classes import pipeline_names
+    from hfmem.mapper.pipelines.control import with_control  # only with a ControlNet
+
+    return with_control(model, control, pipeline_names())
 
 
 def _placeable(model: Model, options: Options) -> Model:

@@ -194,6 +194,14 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (pipelines.PipelineClassError("coder", "X", "--vae-tiling"), "X does not decode in tiles: leave --vae-tiling out"),
     (pipelines.PipelineClassError("coder", "", "--vae-slicing"), "the pipeline has no VAE: leave --vae-slicing out"),
     (
+        pipelines.PipelineClassError("control", "X", "Y"),
+        "--controlnet names a Y that does not go with X: name one that was trained for it",
+    ),
+    (
+        pipelines.PipelineClassError("controlless", "a/b"),
+        "--controlnet names a/b, which is no ControlNet of diffusers: name the repository of one",
+    ),
+    (
         pipelines.PipelineClassError("media", option="--audio-seconds"),
         "a pipeline is given images only: leave --audio-seconds out",
     ),

@@ -40,16 +40,29 @@ class PipelineClassError(InvalidScenarioError):
     Attributes:
         why: it makes no `frames`, or a video whose `length` is that of what it is given, is given no `images` or only
             `one`, makes one result of `each` prompt, has no order for model `offload`, takes only sides that are
-            multiples of its `edge`, its VAE (`coder`) has no tiles or slices; or pipelines are not given such `media`.
-        subject: the class; "" where the pipeline has no VAE.
-        option: the option that it does not go with.
+            multiples of its `edge`, its VAE (`coder`) has no tiles or slices, diffusers has no class for it with such
+            a ControlNet (`control`); pipelines are not given such `media`; or a model is `controlless`, no ControlNet.
+        subject: the class; "" where the pipeline has no VAE; of `controlless`, the model.
+        option: the option that it does not go with; of `control`, the class of the ControlNet.
         given: its value.
         multiple: what it has to be a multiple of.
     """
 
     def __init__(
         self,
-        why: Literal["frames", "length", "images", "one", "each", "offload", "edge", "coder", "media"],
+        why: Literal[
+            "frames",
+            "length",
+            "images",
+            "one",
+            "each",
+            "offload",
+            "edge",
+            "coder",
+            "media",
+            "control",
+            "controlless",
+        ],
         subject: str = "",
         option: str = "",
         given: int = 0,

@@ -9,7 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 import hfmem
 from hfmem.engines.diffusers.classes import coder_row, edge_of, pipeline_row
@@ -394,3 +396,63 @@ def test_what_the_table_says_of_classes() -> None:
     assert pipeline_row("Flux2Pipeline")["joins"]["images"] == 0
     assert coder_row("AutoencoderTiny")["upcast"] is False
     assert edge_of(Pipeline(class_name="ZImagePipeline", components=()), 8) == (16, True)
+
+
+def control_of(folder: Path, cross: int) -> str:
+    """A ControlNet as that of SDXL, with a million parameters in float16 and so many sizes of a text's token."""
+    config = {
+        "_class_name": "ControlNetModel",
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "block_out_channels": [320, 640, 1280],
+        "attention_head_dim": [5, 10, 20],
+        "transformer_layers_per_block": [1, 2, 10],
+        "cross_attention_dim": cross,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = {"conv_in.weight": numpy.zeros((1000, 1000), numpy.float16)}
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors")
+    return str(folder)
+
+
+def test_a_control_net_runs_beside(tmp_path: Path) -> None:
+    """Its weights in the dtype of the denoiser, the outputs of its call beside the denoiser's, and the class that has
+    one."""
+    asked: dict[str, Any] = {"dtype": "float16", "offline": True}
+    name = control_of(tmp_path / "control", 2048)
+    plain = hfmem.estimate("stabilityai/stable-diffusion-xl-base-1.0", **asked)
+    found = hfmem.estimate("stabilityai/stable-diffusion-xl-base-1.0", controlnet=name, **asked)
+    assert found.estimate.group("weights") - plain.estimate.group("weights") == 2 * 10**6
+    before, after = (
+        next(phase for phase in each.estimate.phases if phase.name == "denoise").terms for each in (plain, found)
+    )
+    outputs = 2 * 2 * 128 * 128 * 1640  # of 3,280 B a latent pixel and prompt, which are 1,640 numbers
+    assert sum(term.nbytes for term in after) - sum(term.nbytes for term in before) == 2 * 10**6 + outputs
+    assert code(found)[1:5] == [
+        "from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline",
+        "from diffusers.utils import load_image",
+        f'controlnet = ControlNetModel.from_pretrained("{name}", torch_dtype=torch.float16)',
+        'pipe = StableDiffusionXLControlNetPipeline.from_pretrained("stabilityai/stable-diffusion-xl-base-1.0", '
+        "controlnet=controlnet, torch_dtype=torch.float16)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "cross", "words"),
+    [
+        ("black-forest-labs/FLUX.1-dev", 2048, "does not go with FluxPipeline"),
+        ("stabilityai/stable-diffusion-xl-base-1.0", 768, "does not go with StableDiffusionXLPipeline"),
+    ],
+)
+def test_a_control_net_of_another_pipeline_is_refused(tmp_path: Path, model: str, cross: int, words: str) -> None:
+    with pytest.raises(hfmem.HfmemError, match=words):
+        hfmem.estimate(model, controlnet=control_of(tmp_path / "control", cross), offline=True)
+
+
+def test_a_model_that_is_no_control_net_is_refused() -> None:
+    with pytest.raises(hfmem.HfmemError, match="openai-community/gpt2, which is no ControlNet"):
+        hfmem.estimate("stabilityai/stable-diffusion-xl-base-1.0", controlnet="openai-community/gpt2", offline=True)

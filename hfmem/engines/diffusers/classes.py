@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from math import sqrt
 from typing import Any
@@ -15,7 +15,7 @@ from hfmem.data import text as data_text
 from hfmem.mapper.pipelines.sizes import patch
 from hfmem.mapper.pipelines.values import Pipeline
 
-__all__ = ["coder_row", "edge_of", "made", "order_of", "pipeline_row", "scaled", "staying"]
+__all__ = ["coder_row", "edge_of", "made", "order_of", "pipeline_names", "pipeline_row", "scaled", "staying"]
 
 
 @cache
@@ -28,6 +28,11 @@ def _rows(kind: str) -> Mapping[str, Mapping[str, Any]]:
 def pipeline_row(name: str) -> Mapping[str, Any]:
     """What is known of a class of pipelines; empty for others."""
     return _rows("pipeline").get(name, {})
+
+
+def pipeline_names() -> Collection[str]:
+    """The classes of pipelines that are known."""
+    return _rows("pipeline").keys()
 
 
 def coder_row(name: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from hfmem.engines.diffusers.stages import Run
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.weights.components import component_dtype
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.pipelines.values import Pipeline
+from hfmem.mapper.pipelines.values import Kind, Pipeline
 
 __all__ = ["OFFLOADS", "python_lines"]
 
@@ -37,7 +37,8 @@ def _lines(model: Model, scenario: Scenario, run: Run) -> Iterator[str]:
     class_name, name = pipeline.class_name or "DiffusionPipeline", model.checkpoint.ref.model_id
     given = _given(pipeline, run)
     yield "import torch"
-    yield from python_imports(pipeline, scenario, class_name)
+    control = next(iter(pipeline.of("controlnet")), None) if pipeline.control else None
+    yield from python_imports(pipeline, scenario, [class_name, *([control.class_name] if control else [])])
     loaders = sorted({f"load_{_file(each)}" for each in given})
     if loaders:
         yield f"from diffusers.utils import {', '.join(loaders)}"
@@ -48,6 +49,10 @@ def _lines(model: Model, scenario: Scenario, run: Run) -> Iterator[str]:
     if quantised := python_mapping(pipeline, scenario):
         yield f"quantised = {quantised}"
         kind += ", quantization_config=quantised"
+    if control is not None:
+        held = _written(component_dtype(control, scenario) or "", {})
+        yield f'controlnet = {control.class_name}.from_pretrained("{pipeline.control}"{held})'
+        kind = f", controlnet=controlnet{kind}"
     yield f'pipe = {class_name}.from_pretrained("{pipeline.base or name}"{kind})'
     yield from (f"pipe.{one}.to(torch.{dtype})" for one, dtype in others.items() if apart)
     if pipeline.base:
@@ -64,10 +69,12 @@ def _lines(model: Model, scenario: Scenario, run: Run) -> Iterator[str]:
 
 def _dtypes(pipeline: Pipeline, scenario: Scenario) -> tuple[str, dict[str, str]]:
     """The dtype of most components, "" where none is known, and those of others by their name."""
+    apart: tuple[Kind, ...] = ("adapter", "controlnet") if pipeline.control else ("adapter",)
     found = {
         one.name: dtype
         for one in pipeline.components
-        if one.kind != "adapter" and one.quantisation is None and (dtype := component_dtype(one, scenario)) is not None
+        if one.kind not in apart and one.quantisation is None
+        if (dtype := component_dtype(one, scenario)) is not None
     }
     if not found:
         return "", {}

@@ -56,6 +56,10 @@ class DiffusersOptions(TraceOptions):
             shown="as the pipeline's defaults",
         ),
     ] = None
+    controlnet: Annotated[
+        str | None,
+        _option(help="A ControlNet that runs beside the denoiser: a Hub id or path", metavar="MODEL"),
+    ] = None
     vae_tiling: Annotated[bool, _option(help="Decode images in tiles (vae.enable_tiling)")] = False
     vae_slicing: Annotated[bool, _option(help="Decode images one by one (vae.enable_slicing)")] = False
     diffusers_version: Annotated[
@@ -70,6 +74,8 @@ class DiffusersOptions(TraceOptions):
 
 
 SIZES = tuple(
-    name for name in DiffusersOptions.__annotations__ if not name.startswith(("vae", "guidance", "diffusers"))
+    name
+    for name in DiffusersOptions.__annotations__
+    if not name.startswith(("vae", "guidance", "controlnet", "diffusers"))
 )
 """The options for what is made."""

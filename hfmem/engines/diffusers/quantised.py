@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil, prod
 
 from hfmem.engines.diffusers.calls import Call
@@ -73,13 +73,13 @@ def _positions(component: Component, call: Call, vae: Component | None) -> int:
     return call.batch * (latent + call.text)
 
 
-def python_imports(pipeline: Pipeline, scenario: Scenario, name: str) -> Iterator[str]:
-    """The lines that import the pipeline's class, and what a quantisation needs."""
+def python_imports(pipeline: Pipeline, scenario: Scenario, classes: Sequence[str]) -> Iterator[str]:
+    """The lines that import the pipeline's class and those of other parts, and what a quantisation needs."""
     found = next((row for each in pipeline.denoisers if (row := format_of(each, scenario)) is not None), None)
     if found is None:
-        yield f"from diffusers import {name}"
+        yield f"from diffusers import {', '.join(sorted(classes))}"
         return
-    names = sorted((name, found.written.partition("(")[0], "PipelineQuantizationConfig"))
+    names = sorted((*classes, found.written.partition("(")[0], "PipelineQuantizationConfig"))
     yield f"from diffusers import {', '.join(names)}"
     if found.needs:
         yield f"from {found.needs[0]} import {found.needs[1]}"

@@ -70,6 +70,7 @@ class Pipeline:
         missing: components that a run needs besides, and that are not in these files; not counted.
         custom: whether the pipeline's class is code in the repository, which is not run.
         base: where a LoRA is on it, the repository that the pipeline itself is from; else "".
+        control: the repository of a ControlNet that was put beside it; else "".
     """
 
     class_name: str
@@ -78,6 +79,7 @@ class Pipeline:
     missing: tuple[Component, ...] = ()
     custom: bool = False
     base: str = ""
+    control: str = ""
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.class_name}: {', '.join(component.name for component in self.components)}>"

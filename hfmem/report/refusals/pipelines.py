@@ -63,6 +63,12 @@ _SENTENCES: Final[dict[str, Callable[[PipelineClassError], str]]] = {
     ),
     "edge": _edge,
     "coder": _coder,
+    "control": lambda error: (
+        f"--controlnet names a {error.option} that does not go with {error.subject}: name one that was trained for it"
+    ),
+    "controlless": lambda error: (
+        f"--controlnet names {error.subject}, which is no ControlNet of diffusers: name the repository of one"
+    ),
     "media": lambda error: f"a pipeline is given images only: leave {error.option} out",
 }
 
