@@ -129,6 +129,8 @@ class Scenario:
             the prompt, or of `source_seq` where the decoder attends to them.
         pieces: images that the tower runs for a sequence, tiles counted one by one; 0 where that is not known.
         patches: patches of each; 0 for those of the tower's own size of images.
+        windows: of sound, that the tower runs for a sequence; 0 where that is not known.
+        positions: of each; 0 for those of the tower's own length.
         image_height, image_width: pixels of the images of a network that takes nothing else; 0 for other models.
         generation: how sequences are made and cached; None for one greedy sequence per prompt and a cache that grows.
         placing: how whole modules are put on devices; None where they are not, but split by `parallel`.
@@ -162,6 +164,8 @@ class Scenario:
     audio_tokens: int = 0
     pieces: int = 0
     patches: int = 0
+    windows: int = 0
+    positions: int = 0
     image_height: int = 0
     image_width: int = 0
     generation: Generation | None = None

@@ -170,6 +170,13 @@ class Model:
         return tower_of(self.checkpoint.config or {})
 
     @cached_property
+    def ear(self) -> Tower | None:
+        """The audio tower; None without one whose sizes are known."""
+        from hfmem.mapper.media.ears import ear_of  # for runs with sound only
+
+        return ear_of(self.checkpoint.config or {})
+
+    @cached_property
     def largest(self) -> Largest | None:
         """The largest images and videos that its processor lets in; None where that is not known."""
         from hfmem.mapper.media.largest import largest_of  # for servers of models with towers only

@@ -550,6 +550,8 @@ def _no_fixed_widths(tops: Sequence[Moment]) -> None:
     """A number of bytes for each patch that no size explains is a width of the config that was not varied."""
     for moment in tops:
         for names, count in moment.activations.terms.items():
+            if names.count("b") > 1:
+                raise ValueError(f"{'*'.join(names)}: images do not multiply each other")
             if names and set(names) <= {"b", "s"} and count > _FIXED:
                 raise ValueError(f"{count} bytes for each {'*'.join(names)}: a size of the config that was not varied")
 

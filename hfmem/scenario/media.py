@@ -58,12 +58,14 @@ def with_media(scenario: _Any, options: Options, model: Model) -> _Any:
     elif total > (limit := scenario.prompt or scenario.seq):
         raise MediaLengthError(total, "--prompt" if scenario.prompt else "--seq", limit)
     told = [sentence for part in parts.values() for sentence in _told(part, rules)]
-    seen = parts.get("--images")
+    seen, heard = parts.get("--images"), parts.get("--audio-seconds")
     return replace(
         scenario,
         images=options.images or 0,
         pieces=seen.pieces if seen else 0,
         patches=seen.patches if seen else 0,
+        windows=heard.pieces if heard else 0,
+        positions=heard.patches if heard else 0,
         image_tokens=_tokens(parts, "--images"),
         video_tokens=_tokens(parts, "--video-frames"),
         audio_tokens=_tokens(parts, "--audio-seconds"),
@@ -123,7 +125,14 @@ def _parts(rules: Counter, options: Options) -> Iterator[_Part]:
         if options.audio_seconds is not None:
             option, seconds = "--audio-seconds", options.audio_seconds
             sound = rules.audio(Sound(seconds=seconds))
-            yield _Part(option=option, what=f"{seconds:g} seconds of sound", tokens=sound.count, how=sound.how)
+            yield _Part(
+                option=option,
+                what=f"{seconds:g} seconds of sound",
+                tokens=sound.count,
+                how=sound.how,
+                pieces=sound.pieces,
+                patches=sound.patches,
+            )
     except UncountedError as error:
         raise MediaError(option, error.reason) from error
 

@@ -169,7 +169,6 @@ def test_float32_takes_twice_as_much_and_is_typical() -> None:
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        ("Qwen/Qwen2-Audio-7B-Instruct", {"audio_seconds": 5}),
         (QWEN, {"video_frames": 4}),
         (QWEN, {"images": 1, "tp": 2}),
         (QWEN, {"images": 1, "train": "full", "freeze": "vision", "gpus": 2}),

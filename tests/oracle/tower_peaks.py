@@ -216,7 +216,7 @@ def given(
     return {**inputs, "pixel_values": mode.from_tensor(pixels)}, counts
 
 
-def _peak(model: Any, inputs: dict[str, Any], run: Any) -> int:
+def peak(model: Any, inputs: dict[str, Any], run: Any) -> int:
     """Bytes of all storages alive at once while the tower runs, without weights and inputs."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -252,7 +252,7 @@ def measure(config: dict[str, Any], attention: str) -> dict[str, Any]:
     with fused_attention():
         model = built(config, attention).eval()
         inputs, counts = given(model.config, model)
-        return {"sizes": counts, "peak": _peak(model, inputs, features(model))}
+        return {"sizes": counts, "peak": peak(model, inputs, features(model))}
 
 
 def main() -> int:

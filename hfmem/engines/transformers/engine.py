@@ -130,9 +130,11 @@ class Transformers:
         if model.architecture.source == "fixed":
             # sound of one length, whose encoder is a part of the pass that is measured
             return Found(terms=tuple(terms), encoded=True)
-        from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only
+        from hfmem.estimator.activations.audio_towers import hearing  # for runs with images or sound only
+        from hfmem.estimator.activations.towers import encoding, with_encoding
 
-        tower = encoding(model.tower, scenario)
+        heard = bool(scenario.audio_tokens)
+        tower = hearing(model.ear, scenario) if heard else encoding(model.tower, scenario)
         if isinstance(tower, Unknown):
             return Found(terms=tuple(terms))
         return Found(terms=tuple(with_encoding(terms, tower, final_cache(model, scenario))), encoded=True)

@@ -24,10 +24,13 @@ from hfmem.unknown import Unknown
 __all__ = [
     "MEASURED_DEPTH",
     "PIXEL",
+    "Batch",
     "Encoding",
     "encoding",
+    "evaluated",
     "handed",
     "highest_of",
+    "named_in",
     "pixels_of",
     "sizes_of",
     "unlike",
@@ -51,6 +54,7 @@ class Encoding:
         how: the arithmetic.
         source: where the polynomials are from.
         measured: whether they were measured in this number format and attention.
+        sound: whether it is a tower of sound.
     """
 
     peak: int
@@ -58,6 +62,26 @@ class Encoding:
     how: str
     source: str
     measured: bool = field(default=True)
+    sound: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a tower runs at once.
+
+    Attributes:
+        sizes: by name, of the tower and of the batch.
+        features: that the decoder is handed.
+        given: bytes of pixels or frames, in float32.
+        what: what these are: pixels, frames.
+        source: what was measured.
+    """
+
+    sizes: Mapping[str, int]
+    features: int
+    given: int
+    what: str
+    source: str
 
 
 def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
@@ -70,9 +94,16 @@ def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
     dtype = find_dtype(scenario.compute_dtype or "")
     if row is None or not each or dtype is None or (row["packed"] and not scenario.patches):
         return reason
-    if unlike(row, tower) or not _named(row) <= sizes_of(tower, scenario, each, packed=row["packed"]).keys():
+    if unlike(row, tower) or not named_in(row) <= sizes_of(tower, scenario, each, packed=row["packed"]).keys():
         return reason
-    return _evaluated(row, tower, scenario, each, dtype.nbytes(1))
+    batch = Batch(
+        sizes=sizes_of(tower, scenario, each, packed=row["packed"]),
+        features=scenario.batch * scenario.image_tokens,
+        given=pixels_of(tower, scenario, each),
+        what="pixels",
+        source=f"hfmem.probe.towers on {tower.name} ({row['attention']}), {_source()}",
+    )
+    return evaluated(row, tower, scenario, batch, dtype.nbytes(1))
 
 
 def handed(tower: Tower) -> int:
@@ -88,7 +119,7 @@ def unlike(row: Mapping[str, Any], tower: Tower) -> bool:
     return bool(row.get("tower", tower.kind) != tower.kind or row.get("taken", tower.taken) != tower.taken)
 
 
-def _named(row: Mapping[str, Any]) -> set[str]:
+def named_in(row: Mapping[str, Any]) -> set[str]:
     """The sizes that a row's polynomials follow."""
     return {name for one in (*row["peaks"], *filter(None, [row["layer"]])) for name in Polynomial.parse(one).names}
 
@@ -115,25 +146,26 @@ def pixels_of(tower: Tower, scenario: Scenario, each: int) -> int:
     return scenario.batch * scenario.pieces * each * tower.sizes["pixels"] * PIXEL
 
 
-def _evaluated(row: Mapping[str, Any], tower: Tower, scenario: Scenario, each: int, width: int) -> Encoding:
-    sizes = sizes_of(tower, scenario, each, packed=row["packed"])
+def evaluated(row: Mapping[str, Any], tower: Tower, scenario: Scenario, batch: Batch, width: int) -> Encoding:
+    """What a tower of a row needs for a batch, in a number format of so many bytes."""
+    sizes = batch.sizes
     highest, nbytes, deeper = highest_of(row, sizes, tower.layers)
     wider = max(1, width // 2)  # measured in bfloat16
     peak = nbytes * wider
-    pixels = pixels_of(tower, scenario, each)
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(highest.names, key=lambda n: (n not in "bs", n)))
-    how = f"{highest.describe()} bytes with {named}; + {pixels:,} B of pixels"
+    how = f"{highest.describe()} bytes with {named}; + {batch.given:,} B of {batch.what}"
     if wider > 1:
         how += f"; × {wider} for {scenario.compute_dtype}"
     if deeper:
         how += f"; + {deeper:,} B of states kept for each further layer of {tower.layers}"
-    features = scenario.batch * scenario.image_tokens * tower.sizes["out"] * width * row["handed"]
+    features = batch.features * tower.sizes["out"] * width * row["handed"]
     return Encoding(
-        peak=peak + pixels,
-        kept=features + pixels,
+        peak=peak + batch.given,
+        kept=features + batch.given,
         how=how,
-        source=f"hfmem.probe.towers on {tower.name} ({row['attention']}), {_source()}",
+        source=batch.source,
         measured=wider == 1 and scenario.attention != "flash",
+        sound=batch.what == "frames",
     )
 
 
@@ -149,9 +181,11 @@ def with_encoding(terms: Sequence[Term], found: Encoding, unfilled: int) -> list
     above = found.peak - unfilled
     if above > total_of(terms) + found.kept:
         how = f"{found.how}; - {unfilled:,} B of cache, which is empty then"
-        return [_term("encode: the vision tower", above, how, found.source, certainty)]
-    how = "pixels and features of the images, which stay while the prompt runs"
-    return [*terms, _term("prefill: images", found.kept, how, found.source, certainty)]
+        name = f"encode: the {'audio' if found.sound else 'vision'} tower"
+        return [_term(name, above, how, found.source, certainty)]
+    what, of = ("frames", "sound") if found.sound else ("pixels", "images")
+    how = f"{what} and features of the {of}, which stay while the prompt runs"
+    return [*terms, _term(f"prefill: {of}", found.kept, how, found.source, certainty)]
 
 
 def _term(name: str, nbytes: int, how: str, source: str, certainty: Any) -> Term:

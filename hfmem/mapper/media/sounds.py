@@ -63,7 +63,7 @@ def windowed(ask: Ask, sound: Sound) -> Tokens:
         if frames * keys.size("hop_length") >= keys.size("n_samples")
         else ""
     )
-    return Tokens(count=found.count, how=found.how + long)
+    return Tokens(count=found.count, how=found.how + long, pieces=1)
 
 
 def encoded(ask: Ask, sound: Sound) -> Tokens:
@@ -88,12 +88,18 @@ def _windows(ask: Ask, sound: Sound) -> tuple[list[int], str]:
     return [min(window, capped - start * window) for start in range(count)], f"{count} windows of {window:,} samples"
 
 
+def _positions(keys: Keys, lengths: list[int]) -> int:
+    """Of each window, which are padded to the longest of them."""
+    return -(-frames_of(keys, max(lengths)) // 2)
+
+
 def pooled_windows(ask: Ask, sound: Sound) -> Tokens:
     """Windows whose frames are pooled together (Audio Flamingo 3, Music Flamingo)."""
     lengths, told = _windows(ask, sound)
     frames = sum(frames_of(ask.audio, length) for length in lengths)
     tokens = _halved_twice(frames)
-    return Tokens(count=tokens, how=f"{told}, {frames:,} frames, {tokens:,} tokens")
+    how = f"{told}, {frames:,} frames, {tokens:,} tokens"
+    return Tokens(count=tokens, how=how, pieces=len(lengths), patches=_positions(ask.audio, lengths))
 
 
 _GLM_MERGE: Final = 4  # frames of a token (processing_glmasr.py)
@@ -105,7 +111,8 @@ def merged_windows(ask: Ask, sound: Sound) -> Tokens:
     frames = sum(frames_of(ask.audio, length) for length in lengths)
     halved = (frames - 1) // 2 + 1
     tokens = (halved - _GLM_MERGE) // _GLM_MERGE + 1
-    return Tokens(count=tokens, how=f"{told}, {frames:,} frames, {tokens:,} tokens")
+    how = f"{told}, {frames:,} frames, {tokens:,} tokens"
+    return Tokens(count=tokens, how=how, pieces=len(lengths), patches=_positions(ask.audio, lengths))
 
 
 def padded_windows(ask: Ask, sound: Sound) -> Tokens:
@@ -118,7 +125,7 @@ def padded_windows(ask: Ask, sound: Sound) -> Tokens:
     width, inner = layer.size("hidden_size", default=1280), layer.size("intermediate_size", default=5120)
     tokens = frames // 2 * width // inner
     how = f"{count} windows of {window // keys.size('sampling_rate')} s × {tokens} tokens"
-    return Tokens(count=count * tokens, how=how)
+    return Tokens(count=count * tokens, how=how, pieces=count)
 
 
 def _nested(config: object, key: str) -> Keys:

@@ -56,8 +56,9 @@ class Tokens:
     Attributes:
         count: features of one image, video or sound.
         how: the arithmetic.
-        pieces: images that its tower runs for it: tiles, or the image itself; 0 where that is not known.
-        patches: patches of each; 0 for those of the tower's own size of images.
+        pieces: images that its tower runs for it: tiles, or the image itself; windows of sound; 0 where that is not
+            known.
+        patches: patches (positions) of each; 0 for those of the tower's own size of images (its own length of sound).
     """
 
     count: int
