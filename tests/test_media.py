@@ -43,7 +43,7 @@ def test_tokens_by_the_models_file(folder: Path) -> None:
         ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--train", "full"),
         ("Qwen/Qwen2-VL-2B-Instruct", "--images", "1", "--runtime", "vllm", "--gpu", "8x H200"),
         (QWEN, "--video-frames", "4", "--gpu", "H200"),
-        ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--gpu", "H200"),
+        ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--tp", "2", "--gpu", "H200"),
     ],
 )
 def test_what_a_tower_needs_is_unknown_not_nothing(line: tuple[str, ...]) -> None:
@@ -262,3 +262,10 @@ def test_an_encoder_of_sound_is_a_part_of_what_is_measured() -> None:
     heard = hfmem.estimate("openai/whisper-large-v3", offline=True, audio_seconds=30.0).estimate
     assert not heard.is_lower_bound
     assert heard.total == plain.total
+
+
+def test_sound_whose_tower_is_measured_is_a_fit() -> None:
+    line = ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--gpu", "H200", "--offline", "--format", "json")
+    found = json.loads(run(*line).stdout)["results"][0]
+    assert not found["total_is_lower_bound"]
+    assert [fit["fits"] for fit in found["fit"]] == [True]
