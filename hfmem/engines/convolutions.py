@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from hfmem.hardware.values import Accelerator
 
-__all__ = ["COPIES", "Convolution", "Convolved", "highest", "older"]
+__all__ = ["COPIES", "Convolution", "Convolved", "highest", "older", "widened_once", "widens"]
 
 COPIES: Final = "with copies that a convolution makes of its input and output on a GPU (NHWC)"
 
@@ -84,6 +84,20 @@ class Convolved(Protocol):
 def older(gpu: Accelerator | None) -> bool:
     """Whether a card is of before Ampere, where convolutions in half precision may copy nothing."""
     return gpu is not None and gpu.generation in _OLDER
+
+
+_WIDENING: Final = ("7.5", "8.6")
+
+
+def widens(gpu: Accelerator | None) -> bool:
+    """Whether half-precision plans of 3D convolutions of many channels hold their output in float32 on a card: with
+    cuDNN 9.10 to 9.20, which PyTorch 2.8 to 2.12 have (`fixtures/oracle/cudnn.json`), on Turing and consumer Ampere."""
+    return gpu is not None and gpu.compute_capability in _WIDENING
+
+
+def widened_once(gpu: Accelerator | None) -> bool:
+    """Whether they did on a card in earlier releases only: on an A100 with cuDNN 9.10 (PyTorch 2.8 to 2.10)."""
+    return gpu is not None and gpu.compute_capability == "8.0"
 
 
 def highest(found: Convolved, gpu: Accelerator | None, *, images: int, single: bool) -> tuple[int, int]:

@@ -8,8 +8,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import hfmem
-from hfmem.engines.convolutions import Convolution
+from hfmem.engines.convolutions import Convolution, widens
+from hfmem.hardware.table import find
 from hfmem.units import GIB, MIB
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "oracle" / "cudnn.json"
@@ -29,14 +32,35 @@ def asked() -> Iterator[tuple[dict[str, Any], Convolution, int]]:
 
 
 def test_no_plan_takes_more_than_the_copies_of_one_piece() -> None:
-    """Of 2D convolutions none; of 3D ones in releases before 9.28 some do, on T4 and RTX 3090."""
-    above = [
-        (row["cudnn"], row["card"], row["channels"], made.images)
+    """But for 3D convolutions in half precision, on cards of which that is known."""
+    above = {
+        (row["cudnn"], row["card"], tuple(row["channels"]), len(row["sides"]), row["dtype"])
         for row, made, workspace in asked()
         if workspace > made.most + FILTERS
-    ]
-    assert {(release, card) for release, card, *_ in above} == {("9.10.2", "T4"), ("9.10.2", "RTX 3090")}
-    assert {tuple(channels) for *_, channels, _ in above} == {(256, 256)}
+    }
+    assert {card for _, card, *_ in above} == {"T4", "RTX 3090"}
+    assert {(release, dtype, sides) for release, _, _, sides, dtype in above} == {
+        ("9.10.2", "float16", 3),
+        ("9.20.0", "float16", 3),
+    }
+    assert {channels for _, _, channels, *_ in above} == {(256, 256), (256, 128)}
+
+
+@pytest.mark.parametrize("card", ["T4", "RTX 3090"])
+def test_above_both_copies_is_the_output_in_float32(card: str) -> None:
+    assert widens(find(card).accelerator)
+    for row, made, workspace in asked():
+        if row["card"] == card:
+            output = 4 * made.images * row["channels"][1] * prod(row["sides"]) * made.share
+            assert workspace <= made.most + output + FILTERS
+            if (row["cudnn"], card, row["channels"], made.images) == ("9.20.0", "RTX 3090", [256, 128], 1):
+                wide = len(row["sides"]) > 2 and row["dtype"] == "float16"
+                assert wide == (workspace >= made.most + output)
+
+
+@pytest.mark.parametrize("card", ["A100 80GB", "RTX 4090", "H100 80GB"])
+def test_other_cards_hold_no_output_in_float32(card: str) -> None:
+    assert not widens(find(card).accelerator)
 
 
 def test_in_half_precision_both_copies_are_made() -> None:
@@ -88,3 +112,24 @@ def test_pieces_never_take_more_than_a_batch_in_one() -> None:
     """What is taken grows with each image, also over the bound where pieces begin."""
     totals = [batch * decoded(batch)[1] for batch in (7, 8, 9, 10, 16, 17)]
     assert totals == sorted(totals)
+
+
+def test_a_video_on_a_card_whose_3d_convolutions_hold_float32() -> None:
+    """HunyuanVideo's VAE of 256 channels at full size: a tile in time has 17 frames."""
+    asked: dict[str, Any] = {"offload": "model", "height": 512, "width": 768, "num_frames": 61, "offline": True}
+    found = {
+        name: hfmem.estimate("hunyuanvideo-community/HunyuanVideo", gpu=(name,), **asked).estimate
+        for name in ("RTX A6000", "RTX 4090", "A100 80GB")
+    }
+    decoded = {
+        name: next(phase for phase in each.phases if phase.name == "vae_decode").terms for name, each in found.items()
+    }
+    sums = {name: sum(term.nbytes for term in terms if term.phase) for name, terms in decoded.items()}
+    assert sums["RTX 4090"] == sums["A100 80GB"]
+    output = 4 * 256 * 17 * 512 * 768  # float32
+    assert sums["RTX A6000"] - sums["RTX 4090"] == pytest.approx(output, rel=0.01)
+    assert found["RTX A6000"].low < found["RTX A6000"].total
+    assert any("PyTorch 2.8 to 2.12" in note for note in found["RTX A6000"].notes)
+    assert any("PyTorch 2.8 to 2.10" in note for note in found["A100 80GB"].notes)
+    assert found["A100 80GB"].low == found["A100 80GB"].total
+    assert not any("float32" in note for note in found["RTX 4090"].notes)

@@ -47,6 +47,7 @@ _CONVOLUTIONS: Final = (
     (128, 128, (1024, 1024)),
     (128, 128, (17, 512, 768)),
     (256, 256, (17, 256, 384)),
+    (256, 128, (17, 512, 768)),
 )
 """Channels of input and output, and their sides: of the VAEs of Stable Diffusion and FLUX at 1024 x 1024, and of
 HunyuanVideo's."""

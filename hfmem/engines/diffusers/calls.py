@@ -50,6 +50,7 @@ class Taken:
         peak: the highest moment, without copies that convolutions make on a GPU.
         once, copied: the highest moment with one and with both copies that a half-precision convolution makes of its
             input and output (NHWC).
+        widened: likewise with both, and with a 3D convolution's output in float32, where that is higher.
         inputs, outputs: bytes that the call is given and returns.
         how: the largest parts, in words.
         certainty: `measured`, or `typical` for a config that differs from all measured ones.
@@ -60,6 +61,7 @@ class Taken:
     peak: int
     once: int
     copied: int
+    widened: int
     inputs: int
     outputs: int
     how: str
@@ -129,10 +131,12 @@ def taken(
     peak = max(moments)
     highest = tables["peak"][moments.index(peak)]
     once, copied = _ends(tables, have, call, single=single)
+    widened = max((_sum(table, have, call) for table in tables.get("widened", ())), default=0)
     return Taken(
         peak=round(peak * factor),
         once=round(max(peak, once) * factor),
         copied=round(max(peak, once, copied) * factor),
+        widened=round(max(peak, once, copied, 0 if single else widened) * factor),
         inputs=round(_sum(row["inputs"], have, call) * factor),
         outputs=round(_sum(row["outputs"], have, call) * factor),
         how=_words(highest, have, call),

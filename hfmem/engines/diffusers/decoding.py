@@ -107,6 +107,7 @@ class Coder:
             peak=one.peak + kept,
             once=one.once + kept,
             copied=one.copied + kept,
+            widened=one.widened + kept,
             inputs=one.inputs + inputs,
             outputs=one.outputs * call.batch,
         )
@@ -125,7 +126,13 @@ class Coder:
         if found is None or whole is None:
             return None
         joined = found.outputs + whole.outputs
-        return replace(found, copied=max(found.copied, joined), inputs=whole.inputs, outputs=whole.outputs)
+        return replace(
+            found,
+            copied=max(found.copied, joined),
+            widened=max(found.widened, joined),
+            inputs=whole.inputs,
+            outputs=whole.outputs,
+        )
 
     def _spread(self, call: Call) -> Taken | None:
         """In tiles, where that was asked."""
@@ -141,6 +148,7 @@ class Coder:
             peak=max(found.peak, joined),
             once=max(found.once, joined),
             copied=max(found.copied, joined),
+            widened=max(found.widened, joined),
             inputs=whole.inputs,
             outputs=whole.outputs,
         )
@@ -156,7 +164,7 @@ def _parts(call: Call, tiles: Tiles) -> Iterator[Call]:
 def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken | None:
     """Parts one after another, whose results are kept until all are joined."""
     kept, first = 0, None
-    peak = once_copied = copied = 0
+    peak = once_copied = copied = widened = 0
     seen: dict[Call, Taken | None] = {}
     for part in parts:
         found = seen[part] if part in seen else seen.setdefault(part, once(part))
@@ -164,7 +172,7 @@ def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken 
             return None
         first = first or found
         peak, copied = max(peak, kept + found.peak), max(copied, kept + found.copied)
-        once_copied = max(once_copied, kept + found.once)
+        once_copied, widened = max(once_copied, kept + found.once), max(widened, kept + found.widened)
         kept += found.outputs
     if first is None:
         return None
@@ -173,5 +181,6 @@ def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken 
         peak=peak,
         once=once_copied,
         copied=copied,
+        widened=widened,
         outputs=kept,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hfmem.engines.convolutions import COPIES, highest, older
+from hfmem.engines.convolutions import COPIES, highest, older, widened_once, widens
 from hfmem.engines.diffusers.calls import Release, unmeasured
 from hfmem.engines.diffusers.classes import edge_of
 from hfmem.engines.diffusers.command import python_lines
@@ -32,6 +32,7 @@ from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
+from hfmem.units import GIB
 
 __all__ = ["ENGINE", "Diffusers"]
 
@@ -150,7 +151,7 @@ class Diffusers:
             peak_phase=stage.name,
             spared=total_of(top) - least,
             host=host_terms(weights, how),
-            notes=(*_notes(run), *_convolved(stage, scenario.gpu)),
+            notes=(*_notes(run), *_convolved(stage, scenario.gpu), *_before(ends, scenario.gpu)),
             serving=Serving(
                 kv_pool=None,
                 kv_tokens=None,
@@ -225,6 +226,8 @@ def _terms(stage: Stage, gpu: Accelerator | None, *, high: bool) -> Iterator[Ter
     # the network runs guidance as a batch of two, whose convolutions are small
     images = max(1, stage.batch // 2) if stage.name == "denoise" else stage.batch
     nbytes = highest(found, gpu, images=images, single=stage.single)[int(high)]
+    if high and widens(gpu):
+        nbytes = max(nbytes, found.widened)
     more = f", {COPIES}" if nbytes > found.peak else ""
     if high and stage.workspace:
         nbytes += stage.workspace
@@ -286,8 +289,30 @@ def _notes(run: Run) -> Iterator[str]:
 def _convolved(stage: Stage, gpu: Accelerator | None) -> Iterator[str]:
     """Where in the range current releases are, by what cuDNN itself answers (`hfmem/engines/convolutions.py`)."""
     low, high = (sum(term.nbytes for term in _terms(stage, gpu, high=end)) for end in (False, True))
-    if low < high and not stage.single and (gpu is None or gpu.vendor == "nvidia") and not older(gpu):
+    found = stage.found
+    if low == high or found is None or stage.single or older(gpu) or (gpu is not None and gpu.vendor != "nvidia"):
+        return
+    if widens(gpu) and found.widened > found.copied:
+        yield Detail(
+            "At the upper end of the range 3D convolutions hold their output in float32, as they do on this card with "
+            "PyTorch 2.8 to 2.12 (cuDNN 9.10 to 9.20)."
+        )
+    else:
         yield Detail("With PyTorch 2.8 or newer (cuDNN 9.8), convolutions take the upper end of the range.")
+
+
+def _before(ends: Sequence[tuple[Stage, tuple[Term, ...], tuple[Term, ...]]], gpu: Accelerator | None) -> Iterator[str]:
+    """What earlier releases of PyTorch take more."""
+    if not widened_once(gpu):
+        return
+    known = [(stage.found, total_of(top)) for stage, top, _ in ends if stage.found is not None]
+    most = max((total + found.widened - found.copied for found, total in known), default=0)
+    more = most - max(total_of(top) for _, top, _ in ends)
+    if more > 0:
+        yield (
+            f"With PyTorch 2.8 to 2.10 (cuDNN 9.10) 3D convolutions hold their output in float32 on this card: "
+            f"{more / GIB:.2f} GiB more."
+        )
 
 
 ENGINE: Final[Engine] = Diffusers()

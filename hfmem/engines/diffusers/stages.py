@@ -176,6 +176,7 @@ def _encoder(component: Component, call: Call, *, single: bool) -> Taken | None:
         peak=peak,
         once=peak,
         copied=peak,
+        widened=peak,
         inputs=0,
         outputs=outputs,
         how=f"{each:,} B × {call.batch} batch × {call.text} text tokens, as T5's feed-forward part",

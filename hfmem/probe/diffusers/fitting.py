@@ -94,6 +94,7 @@ class Fitted:
         names: the monomials.
         plain, once, copied: candidates for the highest moment without, with one and with both copies of a convolution:
             coefficients by monomial and size.
+        widened: likewise with both copies and the output in float32; none where that is not higher.
         inputs, outputs: bytes that a call is given and returns, likewise.
         pieces: of convolutions that may run in pieces, the facts of `cutting`, likewise.
         worst: the largest deviation of the highest moment from a recorded one.
@@ -107,6 +108,7 @@ class Fitted:
     plain: np.ndarray
     once: np.ndarray
     copied: np.ndarray
+    widened: np.ndarray
     inputs: np.ndarray
     outputs: np.ndarray
     pieces: tuple[np.ndarray, ...]
@@ -152,17 +154,17 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     keys, pairs, names = of.keys, of.pairs, of.names
     sizes = ("1", *keys, *("*".join(pair) for pair in pairs))
     design = _products(((have, call) for have, call, _ in runs), names, sizes)
-    alike, plain, once, copied = _columns(runs)
-    ends = np.array([[run.inputs, run.outputs] for *_, run in runs])
-    weights = np.array([1 / value("BN", call) if of.shares else 1.0 for _, call, _ in runs])
-    solve = _solver(design, weights)
-    found_plain, found_ends = solve(plain), solve(ends)
-    found_once, found_copied = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in (once, copied))
+    alike, plain, *more = _columns(runs)
+    solve = _solver(design, np.array([1 / value("BN", call) if of.shares else 1.0 for _, call, _ in runs]))
+    found_plain, found_ends = solve(plain), solve(np.array([[run.inputs, run.outputs] for *_, run in runs]))
+    found_once, found_copied, found_widened = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in more)
     grid = _grid(runs, keys, [*realistic, *dict.fromkeys(call for _, call, _ in [*runs, *checks])])
     samples = _products(grid, names, sizes)
     found_plain = _highest(found_plain, samples)
     floor = (samples @ found_plain.T).max(axis=1)
     found_once, found_copied = (_highest(x, samples, floor) for x in (found_once, found_copied))
+    top = np.vstack([found_plain, found_once, found_copied]) @ samples.T
+    found_widened = _highest(found_widened, samples, top.max(axis=0))
     pieces = _pieces(runs, solve, (names, sizes), _grid(runs, keys, _larger(realistic)), found_plain) if alike else []
     shape = (-1, len(names), len(sizes))
     result = Fitted(
@@ -172,6 +174,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
         plain=found_plain.reshape(shape),
         once=found_once.reshape(shape),
         copied=found_copied.reshape(shape),
+        widened=found_widened.reshape(shape),
         inputs=found_ends[0].reshape(shape[1:]),
         outputs=found_ends[1].reshape(shape[1:]),
         pieces=tuple(facts.reshape(shape) for facts in pieces),
@@ -189,18 +192,17 @@ def _products(
     return np.array(rows)
 
 
-def _columns(runs: Sequence[_Run]) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
-    """Whether all runs did the same operations, and their moments without, with one and with both copies: one column
+def _columns(runs: Sequence[_Run]) -> tuple[Any, ...]:
+    """Whether all runs did the same operations, and their moments without copies and with each kind of them: one column
     for each moment, or the highest only."""
     if len({tuple(run.ops) for _, _, run in runs}) != 1:
-        once, copied = (np.array([[_peak(run, kind)] for *_, run in runs]) for kind in COPIES)
-        return False, np.array([[run.peak] for *_, run in runs]), once, copied
+        more = (np.array([[_peak(run, kind)] for *_, run in runs]) for kind in COPIES)
+        return False, np.array([[run.peak] for *_, run in runs]), *more
     ops = runs[0][2].ops
-    plain, once, copied = (
+    return True, *(
         np.unique([[n for op, n in zip(ops, run.moments, strict=True) if op in kinds] for *_, run in runs], axis=1)
-        for kinds in ({*ops} - {*COPIES}, {COPIES[0]}, {COPIES[1]})
+        for kinds in ({*ops} - {*COPIES}, *({kind} for kind in COPIES))
     )
-    return True, plain, once, copied
 
 
 def deviation(result: Fitted, runs: Sequence[_Run]) -> float:
@@ -229,11 +231,12 @@ def raised(result: Fitted, runs: Sequence[_Run], checks: Sequence[_Run]) -> Fitt
         found = (design @ table.reshape(len(table), -1).T).max(axis=1)
         return np.asarray(table * max(1.0, float((np.array(peaks) / found).max())))
 
-    once, copied = (
+    once, copied, widened = (
         above(table, [_peak(run, kind) for *_, run in every])
-        for table, kind in zip((result.once, result.copied), COPIES, strict=True)
+        for table, kind in zip((result.once, result.copied, result.widened), COPIES, strict=True)
     )
-    found = replace(result, plain=above(result.plain, [run.peak for *_, run in every]), once=once, copied=copied)
+    plain = above(result.plain, [run.peak for *_, run in every])
+    found = replace(result, plain=plain, once=once, copied=copied, widened=widened)
     return replace(found, worst=deviation(found, every))
 
 

@@ -485,7 +485,9 @@ def _moments(result: Fitted) -> dict[str, Any]:
     tables = {"peak": result.plain, "once": result.once, "copied": result.copied}
     found = {name: [_terms(result, table) for table in found] for name, found in tables.items()}
     pieces = [dict(zip(FACTS, (_terms(result, fact) for fact in facts), strict=True)) for facts in result.pieces]
-    return {**found, **({"pieces": pieces} if pieces else {})}
+    widened = [_terms(result, table) for table in result.widened]
+    more = {"pieces": pieces, "widened": widened}
+    return {**found, **{name: rows for name, rows in more.items() if rows}}
 
 
 def _terms(result: Fitted, table: Any) -> dict[str, dict[str, float]]:

@@ -27,11 +27,16 @@ from hfmem.probe.diffusers.uncached import forget
 
 __all__ = ["COPIES", "Recorded", "build", "record"]
 
-COPIES: Final = ("one copy", "copies")
-"""Names of moments with copies for convolutions."""
+COPIES: Final = ("one copy", "copies", "copies and float32")
+"""Names of moments with copies for convolutions: one, both, and in half precision 3D also the output in float32."""
+
+_WIDE: Final = 256
+"""Channels from which some plans of 3D convolutions hold the output in float32 (`tests/oracle/cudnn.py`)."""
 
 _KNOWN: Final = 16
 """Elements of tensors whose values are known, as they were made from numbers: shapes, by which some classes cut."""
+
+_SIDES: Final = 5  # of a tensor in a 3D convolution: batch, channels, frames, height, width
 
 _CONVOLUTION: Final = "aten.convolution.default"
 
@@ -43,7 +48,7 @@ class Recorded:
     """One call.
 
     Attributes:
-        ops: the operations, one per moment; moments with copies for a convolution are named "one copy" and "copies".
+        ops: the operations, one per moment; moments with copies for a convolution are named as in `COPIES`.
         moments: bytes that are alive at each.
         convolved: of each convolution, the elements of the larger of its input and output, and its batch.
         inputs: bytes of the inputs.
@@ -64,7 +69,7 @@ class Recorded:
     @property
     def peak_nhwc(self) -> int:
         """The highest moment with copies of convolutions."""
-        return max(self.moments, default=0)
+        return max((n for op, n in zip(self.ops, self.moments, strict=True) if op != COPIES[2]), default=0)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
@@ -104,13 +109,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped h
             self.found.moments.append(self._live)
             if name == _CONVOLUTION:
                 copies = [x.numel() * x.element_size() for x in (args[0], out)]
-                self.found.ops += ["one copy", "copies"]
+                self.found.ops += COPIES[:2]
                 elements, images = max(args[0].numel(), out.numel()), out.shape[0]
                 made = Convolution(
                     bare=self._live, larger=max(copies), both=sum(copies), elements=elements, images=images
                 )
                 self.found.moments += [self._live + round(max(copies) * made.share), round(made.most)]
                 self.found.convolved.append((elements, images))
+                if out.dim() == _SIDES and out.element_size() < 4:
+                    wide = 4 * out.numel() * made.share if max(args[0].shape[1], out.shape[1]) >= _WIDE else 0
+                    self.found.ops.append(COPIES[2])
+                    self.found.moments.append(round(made.most + wide))
         return out
 
 

@@ -81,7 +81,7 @@ def _highest(found: Recorded, stage: Stage) -> int:
     """With copies of convolutions where the estimate has them."""
     if not stage.single:
         return found.peak_nhwc
-    return max(n for op, n in zip(found.ops, found.moments, strict=True) if op != COPIES[1])
+    return max(n for op, n in zip(found.ops, found.moments, strict=True) if op not in COPIES[1:])
 
 
 def _stage(stage: Stage, scenario: Scenario) -> tuple[Recorded, int]:
