@@ -128,14 +128,16 @@ def part_sizes(configured: Mapping[str, int], architecture: Architecture, index:
 def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0, past: int = 0) -> dict[str, int]:
     """Token counts: batch size `b`, tokens per sequence `s`, encoder tokens `source`, cached tokens `past`, `seen` =
     past + s; and for scans the number of chunks and the tokens in the last one. Chunk sizes are those in the config,
-    else 64, the constant of the delta-rule kernels."""
+    else 64, the constant of the delta-rule kernels. An encoder pads its tokens to whole blocks of the config's size."""
     # which of several chunk sizes a scan uses shows only in the coefficients, so all are offered
-    widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
+    widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)}
     found = {"b": batch, "s": seq} | ({"source": source} if source else {})
     found |= {"past": past, "seen": past + seq} if past else {}
-    for name, width in widths.items():
+    for name, width in (widths or {"64": 64}).items():
         chunks = -(-seq // width)
         found |= {f"chunks_of_{name}": chunks, f"last_of_{name}": seq - (chunks - 1) * width}
+    if source:
+        found |= {f"source_chunks_of_{name}": -(-source // width) for name, width in widths.items()}
     return found
 
 

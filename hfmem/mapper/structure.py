@@ -85,6 +85,15 @@ class Structure:
         others = (self._configured.get(name) for name in _BOUNDS)
         return tuple({window for window in (*own, *others) if window})
 
+    def hears_whole(self, source: int) -> bool:
+        """Whether an encoder that attends in blocks attends to all of so many tokens instead, as it does where the
+        blocks that it would attend to cover them (BigBirdPegasusEncoder.forward: two global blocks, three sliding ones,
+        and twice the random ones)."""
+        block, others = (self._configured.get(name) for name in ("block_size", "num_random_blocks"))
+        if block is None or others is None or self.config.get("attention_type") == "original_full":
+            return True
+        return source <= (5 + 2 * others) * block
+
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The distinct layers."""

@@ -18,7 +18,6 @@ ROWS: Final = [row for row in recorded() if "saved" in row]
 # away.
 SAVED_APART: Final[dict[str, str]] = {
     "big_bird": "15,649,328 B more than the class, of 11,857,880",
-    "bigbird_pegasus:BigBirdPegasusForConditionalGeneration": "3,124,400 B less than the class, of 40,322,404",
     "ctrl": "393,216 B less than the class, of 638,312",
     "florence2": "neither 'bart' nor a similar type was measured",
     "fsmt": "neither 'fsmt' nor a similar type was measured",
@@ -26,7 +25,6 @@ SAVED_APART: Final[dict[str, str]] = {
     "granite_speech_plus": "39,700 B more than the class, of 713,428",
     "hunyuan_v1_moe": "42,048 B less than the class, of 1,249,704",
     "jetmoe": "neither 'jetmoe' nor a similar type was measured",
-    "pegasus_x": "11,298,908 B less than the class, of 62,037,716",
     "qwen2_audio": "31,988 B more than the class, of 677,364",
     "seamless_m4t": "neither 'seamless_m4t' nor a similar type was measured",
     "seamless_m4t_v2": "neither 'seamless_m4t_v2' nor a similar type was measured",

@@ -57,6 +57,12 @@ def test_an_encoders_tokens_are_a_size() -> None:
     assert "source" not in token_sizes(2, 100, {})
 
 
+def test_an_encoder_pads_its_tokens_to_whole_blocks() -> None:
+    assert token_sizes(2, 100, {"block_size": 64}, source=130)["source_chunks_of_block_size"] == 3
+    assert token_sizes(2, 100, {"block_size": 64}, source=128)["source_chunks_of_block_size"] == 2
+    assert not [name for name in token_sizes(2, 100, {}, source=130) if name.startswith("source_")]
+
+
 @pytest.mark.parametrize(
     ("config", "keys"),
     [

@@ -12,7 +12,7 @@ from hfmem.api import inspect, report_on
 from tests.measured.training import from_config
 from tests.oracle.peak_cases import RANK, TARGETS, WORKSPACES, shortened
 
-__all__ = ["ENCODED", "MODELS", "OPTIMIZERS", "Case", "cases", "config_of", "ours"]
+__all__ = ["ENCODED", "MODELS", "OPTIMIZERS", "Case", "cases", "config_of", "ours", "targets"]
 
 OPTIMIZERS: Final = ("adamw", "sgd")
 MODELS: Final = (
@@ -123,6 +123,25 @@ class Case:
         return f"{self.method} {self.attention} {kept} {self.batch}x{self.seq}{heard}{mixed}"
 
 
+def targets(config: Mapping[str, Any], case: Case) -> tuple[str, ...]:
+    """The modules with adapters: all linear ones, or those that PEFT 0.21 takes. It has no DoRA for experts whose
+    weights are one parameter (`ParamWrapper`, tuners/lora/layer.py), and refuses the matrix that a fused kernel of
+    Mamba reads (tuners/tuners_utils.py)."""
+    if config["model_type"] == "nemotron_h":
+        return (*_ATTENTION, "in_proj")
+    if case.method != "dora" or config["model_type"] not in _STACKED:
+        return (TARGETS,)
+    if "kv_lora_rank" not in config:
+        return _ATTENTION
+    queries = ("q_a_proj", "q_b_proj") if config.get("q_lora_rank") else ("q_proj",)
+    return (*queries, "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
+
+
+_ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
+_STACKED: Final = ("mixtral", "qwen3_moe", "glm4_moe", "deepseek_v2", "deepseek_v3", "qwen3_next", "glm_moe_dsa")
+"""Types whose linear experts PEFT adapts as parameters (utils/transformers_weight_conversion.py)."""
+
+
 def config_of(name: str) -> dict[str, Any]:
     """A model's configuration with its first layers, two or as many as show each of its kinds once."""
     if name in ENCODED:
@@ -186,7 +205,7 @@ def ours(config: Mapping[str, Any], case: Case, optimizer: str) -> int:
     """Allocated bytes at our peak."""
     adapted: dict[str, Any] = {}
     if case.method != "full":
-        adapted = {"lora_rank": RANK, "lora_targets": (TARGETS,), "lora_dtype": "bfloat16"}
+        adapted = {"lora_rank": RANK, "lora_targets": targets(config, case), "lora_dtype": "bfloat16"}
         adapted["dora"] = case.method == "dora"
     options = Options(
         train="full" if case.method == "full" else "lora",

@@ -7,7 +7,7 @@ swap fake weights. Attention keeps what the kernels of a GPU keep (`hfmem.probe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from hfmem.probe.tiny import build
 from hfmem.probe.trace import unpadded
 from hfmem.silence import quiet
 from tests.oracle.peak_cases import RANK, TARGETS
-from tests.oracle.step_cases import Case
+from tests.oracle.step_cases import Case, targets
 
 __all__ = ["peaks"]
 
@@ -31,7 +31,7 @@ def peaks(config: Mapping[str, Any], case: Case) -> dict[str, int]:
     """Bytes of the CPU's peak over one step, by the name of the optimizer."""
     built = build(dict(config))
     with fused_attention(), quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
-        model = _model(built, config["architectures"][0], case)
+        model = _model(built, config, case)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         inputs = _inputs(config, case)
         with Tracer(sums_in_place=True) as tracer:
@@ -64,9 +64,9 @@ def _inputs(config: Mapping[str, Any], case: Case) -> dict[str, Any]:
     return {key: value.to(dtype) if value.is_floating_point() else value for key, value in found.items()}
 
 
-def _model(built: Any, name: str, case: Case) -> Any:
+def _model(built: Any, config: Mapping[str, Any], case: Case) -> Any:
     with no_init_weights():
-        kind = getattr(transformers, name)
+        kind = getattr(transformers, config["architectures"][0])
         dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
         model = kind._from_config(built, dtype=dtype, attn_implementation=case.attention)
     model.tie_weights()
@@ -77,10 +77,10 @@ def _model(built: Any, name: str, case: Case) -> Any:
         return model
     if case.checkpointing:
         model.enable_input_require_grads()
-    return _adapted(model, dora=case.method == "dora")
+    return _adapted(model, targets(config, case), dora=case.method == "dora")
 
 
-def _adapted(model: Any, *, dora: bool) -> Any:
+def _adapted(model: Any, names: Sequence[str], *, dora: bool) -> Any:
     """The model with adapters of its own dtype. Modules are not moved: fake parameters cannot be swapped."""
     from peft import LoraConfig, get_peft_model
 
@@ -88,7 +88,8 @@ def _adapted(model: Any, *, dora: bool) -> Any:
     torch.nn.Module._apply = lambda self, *_, **__: self
     torch.set_default_dtype(torch.bfloat16)
     try:
-        config = LoraConfig(r=RANK, target_modules=TARGETS, lora_dropout=0.0, use_dora=dora)
+        chosen: Any = TARGETS if TARGETS in names else list(names)
+        config = LoraConfig(r=RANK, target_modules=chosen, lora_dropout=0.0, use_dora=dora)
         return get_peft_model(model, config, autocast_adapter_dtype=False)
     finally:
         torch.nn.Module._apply = moved

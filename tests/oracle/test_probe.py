@@ -52,6 +52,14 @@ RECOGNISED: list[tuple[str, Any]] = [
         "1*b*heads+2*b*chunks_of_chunk_size*heads+1*b*chunks_of_chunk_size*chunks_of_chunk_size*heads",
         lambda v: (v["b"], v["heads"], v["chunks_of_chunk_size"] + 1, v["chunks_of_chunk_size"] + 1),
     ),
+    (  # heads whose width has no name
+        "1*b*chunk_size*chunks_of_chunk_size*heads*hidden",
+        lambda v: (v["b"], v["heads"] * 8, v["chunks_of_chunk_size"], v["chunk_size"], v["hidden"] // 8),
+    ),
+    (  # blocks between those at both ends, of all heads of each sequence
+        "-4*b*chunk_size*hidden+1*b*chunk_size*chunks_of_chunk_size*hidden",
+        lambda v: (2 * v["b"] * (v["chunks_of_chunk_size"] - 4), v["chunk_size"], v["hidden"] // 2),
+    ),
 ]
 
 
@@ -125,6 +133,7 @@ def test_what_the_last_layer_of_a_prefill_leaves_belongs_to_the_head() -> None:
         (TOKENS, "1*s"),
         (tuple(n - 1 for n in SIZES["chunks_of_chunk_size"]), "-1+1*chunks_of_chunk_size"),
         (tuple(2 * n + 5 for n in TOKENS), "5+2*s"),
+        (tuple(n // 2 for n in TOKENS), "1/2*s"),
     ],
 )
 def test_turns_of_a_loop_are_linear_in_one_size(turns: tuple[int, ...], text: str) -> None:

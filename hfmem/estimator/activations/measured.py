@@ -221,10 +221,10 @@ def measured(
     structure = model.structure
     # Flash kernels apply windows without a mask tensor, so a short window costs them no more than a long one
     within = scenario.attention == "flash" or all(past + scenario.seq < window for window in structure.windows)
-    applied = _apply(structure, (scenario.attention, precision, method), within)
+    source = scenario.source_seq or 0
+    applied = _apply(structure, (scenario.attention, precision, method), within and structure.hears_whole(source))
     if isinstance(applied, Unknown):
         return applied
-    source = scenario.source_seq or 0
     return Measured(applied=applied, batch=scenario.batch, seq=scenario.seq, source=source, past=past)
 
 

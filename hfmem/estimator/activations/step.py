@@ -58,9 +58,13 @@ class MeasuredClasses:
         )
 
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
-        """Whether the coefficients depend on encoder tokens."""
+        """Whether the coefficients depend on encoder tokens; with checkpointing, also those of the encoder's layers,
+        which it recomputes."""
         found = _measured(model, scenario)
-        return not isinstance(found, Unknown) and found.applied.knows("source")
+        if isinstance(found, Unknown) or not found.applied.knows("source"):
+            return False
+        recomputed = scenario.training.checkpointing == "full"
+        return not recomputed or found.applied.encoder(recomputed=True) is not None
 
     def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...] | None:
         """The linear modules that the measured layer ran, in execution order."""

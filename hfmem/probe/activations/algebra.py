@@ -23,6 +23,7 @@ Vector = tuple[int, ...]
 
 _TOKENS: tuple[Monomial, ...] = (("b", "s"), ("b",), ("s",), (), ("b", "s", "s"), ("s", "s"))
 _MULTIPLES = (1, 2, 3, 4)
+_AT_ENDS = (2, 4)  # blocks of tokens at both ends of a sequence, which attend otherwise than those between
 _LARGEST_DENOMINATOR = 64
 _DEPTH = "num_hidden_layers"
 _LEAST_DEPTH = 7  # a prime number of layers from here on is recognised as a factor, as nothing else is a multiple of it
@@ -131,13 +132,25 @@ class Solver:
             prod(shape) != n for shape, n in zip(shapes, elements, strict=True)
         ):
             return None
-        found = Polynomial.constant(1)
-        for dimension in zip(*shapes, strict=True):
-            factor = self.dimension(dimension)
-            if factor is None:
-                return None
-            found = found * factor
-        return found
+        dimensions = list(zip(*shapes, strict=True))
+        factors = [self.dimension(dimension) for dimension in dimensions]
+        unknown = [index for index, factor in enumerate(factors) if factor is None]
+        if not unknown:
+            return prod((factor for factor in factors if factor is not None), start=Polynomial.constant(1))
+        return self._by_two(dimensions, factors, unknown)
+
+    def _by_two(
+        self, dimensions: Sequence[Vector], factors: Sequence[Polynomial | None], unknown: Sequence[int]
+    ) -> Polynomial | None:
+        """Two dimensions together, one of which has no name or both: the width of a head, and the number of heads."""
+        others = [index for index, one in enumerate(dimensions) if index not in unknown and len(set(one)) > 1]
+        pairs = [(unknown[0], other) for other in others] if len(unknown) == 1 else [tuple(unknown)]
+        for pair in (pair for pair in pairs if len(pair) == 2):
+            both = self.dimension(tuple(map(prod, zip(*(dimensions[index] for index in pair), strict=True))))
+            if both is not None:
+                rest = (factor for index, factor in enumerate(factors) if index not in pair and factor is not None)
+                return prod(rest, start=both)
+        return None
 
     def dimension(self, vector: Vector) -> Polynomial | None:
         """One dimension of a tensor as a polynomial; None if nothing matches."""
@@ -147,12 +160,16 @@ class Solver:
         return self._known[vector]
 
     def _of_each_sequence(self, vector: Vector) -> Polynomial | None:
-        """A sum of sizes for each sequence of a batch."""
-        batch = self.sizes["b"]
-        if len(set(batch)) == 1 or any(n % b for n, b in zip(vector, batch, strict=True)):
+        """A sum of sizes for each sequence of a batch, or for each unit of another size in each sequence."""
+        if len(set(self.sizes["b"])) == 1:
             return None
-        found = self._sum(tuple(n // b for n, b in zip(vector, batch, strict=True)))
-        return None if found is None else found * Polynomial({("b",): Fraction(1)})
+        for monomial in (("b",), *(tuple(sorted(("b", name))) for name in self._names)):
+            values = self._values(monomial)
+            if all(n % unit == 0 for n, unit in zip(vector, values, strict=True)):
+                found = self._sum(tuple(n // unit for n, unit in zip(vector, values, strict=True)))
+                if found is not None:
+                    return found * Polynomial({monomial: Fraction(1)})
+        return None
 
     def _with_more_tokens(self, vector: Vector) -> Polynomial | None:
         """All tokens, and a number of further ones (registers) in each sequence."""
@@ -220,6 +237,7 @@ class Solver:
             monomials += [tuple(sorted(pair)) for pair in combinations_with_replacement(self._names, 2)]
             fixed: set[Monomial] = {(), *((name,) for name in self._constants)}
             atoms = [(m, c) for m in monomials for c in ((-1, *_MULTIPLES) if m in fixed else _MULTIPLES)]
+            atoms += [((), -count) for count in _AT_ENDS]
             rows = [[c * value for value in self._values(m)] for m, c in atoms]
             self._atoms = atoms, np.array(rows, dtype=np.int64)
         return self._atoms

@@ -16,9 +16,29 @@ from hfmem.probe.activations.attempts import (
     with_changes,
     works,
 )
-from hfmem.probe.activations.keys import CHUNKS, DENSE_FIRST, HEAD_DIM, HEADS, HIDDEN, KV, POSITIONS, WINDOWS, integers
+from hfmem.probe.activations.keys import (
+    CHUNK,
+    CHUNKS,
+    DENSE_FIRST,
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    KV,
+    POSITIONS,
+    RANDOM_BLOCKS,
+    WINDOWS,
+    integers,
+)
 
-__all__ = ["encoder_depth", "is_chunked", "lengthened", "with_all_heads", "with_head_dim", "with_shared_caches"]
+__all__ = [
+    "encoder_depth",
+    "hears_in_blocks",
+    "is_chunked",
+    "lengthened",
+    "with_all_heads",
+    "with_head_dim",
+    "with_shared_caches",
+]
 
 
 def encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,6 +68,12 @@ def is_chunked(config: Config, path: tuple[str, ...]) -> bool:
     return any(CHUNKS.search(name) for name in names) and not loops_over_tokens(config)
 
 
+def hears_in_blocks(config: Config) -> bool:
+    """Whether the class has an encoder that attends in blocks to many tokens, and to all of few."""
+    built = tiny.build(config)
+    return hasattr(tiny.at(built, tiny.text_path(built)), RANDOM_BLOCKS) and hears(config)
+
+
 def lengthened(config: Config, within: bool) -> Config:
     """The config with enough positions for the tokens of every shape, and windows longer (`within`) or shorter than
     these."""
@@ -63,7 +89,7 @@ def lengthened(config: Config, within: bool) -> Config:
             changes[key] = 4096
         elif DENSE_FIRST.search(key):
             changes[key] = 1  # so that there are both dense and MoE layers
-        elif WINDOWS.search(key) and value > 1:
+        elif (WINDOWS.search(key) and value > 1) or (within and CHUNK.search(key) and hears_in_blocks(config)):
             changes[key] = 2048 if within else value
     changed = with_changes(config, path, changes)
     return changed if builds(changed) else config

@@ -29,8 +29,9 @@ __all__ = ["Deck", "free", "joint"]
 class Deck:
     """Draws sizes without replacement for each key, so that the values of no two keys are correlated."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, *, heard: bool = False) -> None:
         self._random = random.Random(seed)  # noqa: S311 - sizes, no secrets
+        self._chunks = (8, 16, 24) if heard else (16, 32, 64)  # of the tokens of an encoder, or of a scan
         self._left: dict[str, list[Any]] = {}
 
     def pick(self, key: str, values: Sequence[Any]) -> Any:
@@ -43,12 +44,11 @@ class Deck:
 
     def size(self, key: str, value: int) -> int:
         """A size of the order of `value`: small for counts, a multiple of eight for widths."""
-        return int(self.pick(key, _values(key, value)))
+        chunks = (value,) if value >= 1024 else self._chunks
+        return int(self.pick(key, chunks if CHUNK.search(key) else _values(key, value)))
 
 
-def _values(key: str, value: int) -> Sequence[int]:  # noqa: PLR0911 - one kind of size a line
-    if CHUNK.search(key):
-        return (16, 32, 64)
+def _values(key: str, value: int) -> Sequence[int]:
     if WINDOWS.search(key):
         return (value,) if value >= 1024 else (6, 8, 10, 12)
     if "vocab" in key:

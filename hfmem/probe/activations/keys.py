@@ -20,6 +20,7 @@ __all__ = [
     "HIDDEN",
     "KV",
     "POSITIONS",
+    "RANDOM_BLOCKS",
     "STATE_HEADS",
     "STATE_WIDTH",
     "WINDOWS",
@@ -44,6 +45,7 @@ _ALWAYS: Final = (
     "hidden_size_per_layer_input",
     "moe_topk",
     "time_step_rank",
+    "num_global_tokens",
 )
 
 WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
@@ -57,6 +59,8 @@ EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_nu
 CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$|^block_size$")
 
 CHUNKS: Final = re.compile(r"(chunk_size|linear_|lightning|block_size|delta)")
+
+RANDOM_BLOCKS: Final = "num_random_blocks"  # which an encoder attends to in blocks, if it has more tokens than these
 
 HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
 

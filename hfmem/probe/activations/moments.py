@@ -100,5 +100,6 @@ def _samples(names: Sequence[str], *, single: bool) -> Iterator[dict[str, int]]:
             known |= {"past": past, "seen": past + known["s"]}
         known |= dict.fromkeys(("grouped_heads", "repeated_heads"), heads if known["kv_heads"] < heads else 0)
         known |= {name: known["s"] // 64 for name in names if name.startswith("chunks_of_")}
+        known |= {name: encoder["source"] // 64 for name in names if name.startswith("source_chunks_of_")}
         known |= {name: 64 for name in names if name.startswith("last_of_")}
         yield {name: known[name] if name in known else round(4 * 64 ** rng.random()) for name in names}

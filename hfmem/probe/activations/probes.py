@@ -32,13 +32,17 @@ _KINDS: Final = ("mm_token_type_ids", "token_type_ids")
 _SOURCES: Final = {16: 28, 20: 38, 24: 18, 28: 34, 32: 12, 36: 22, 40: 14}
 """Encoder tokens by decoder tokens; unrelated numbers, so that the two can be distinguished."""
 
+_SOURCES_IN_BLOCKS: Final = {210: 521, 270: 647, 350: 583, 230: 719, 290: 557, 200: 613, 410: 541}
+"""The same for encoders that attend in blocks of tokens: more than the 504 that BigBird, with the largest blocks that
+are drawn and the most random ones, attends to without blocks."""
+
 _PASTS: Final = {16: 31, 24: 53, 36: 59, 20: 43, 32: 73, 28: 47, 40: 61}
 """Cached tokens by new tokens; for numbers not listed, one and a half times the new tokens."""
 
 
 def heard(tokens: int) -> int:
     """Encoder tokens beside so many of the decoder."""
-    return _SOURCES.get(tokens, tokens // 2 + 7)
+    return {**_SOURCES, **_SOURCES_IN_BLOCKS}.get(tokens, tokens // 2 + 7)
 
 
 class ProbeError(Exception):

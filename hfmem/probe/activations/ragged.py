@@ -26,6 +26,8 @@ shapes differs between probes, a single storage by its order (bitwise inverted),
 _OFTEN = 4
 """How many iterations of a line are examined: half of them the first, half the last."""
 
+_ALTERNATING = 2  # of every so many layers of an encoder, one runs otherwise
+
 _NEAR = 0.7
 _WEIGHTS = (1, 8, 64)
 
@@ -126,15 +128,19 @@ def linear(vector: Vector, sizes: Mapping[str, Vector]) -> Polynomial | None:
             continue
         slope = Fraction(vector[high] - vector[low], values[high] - values[low])
         start = vector[low] - slope * values[low]
-        if slope.denominator == 1 and all(slope * x + start == y for x, y in zip(values, vector, strict=True)):
+        whole = slope.denominator <= _ALTERNATING and start.denominator == 1
+        if whole and all(slope * x + start == y for x, y in zip(values, vector, strict=True)):
             return Polynomial({(name,): slope}) + Polynomial.constant(int(start))
     return None
 
 
 def landmarks(readings: Sequence[Reading], segment: Segment) -> list[tuple[frozenset[int], ...]]:
     """Moments of a part that occur in all timelines, as the storages alive then: where something is freed right after
-    an allocation, in the first and last iterations. Moments far below the peak under any weighting are omitted."""
-    marked = [_marks(reading, segment) for reading in readings]
+    an allocation, in the first and last iterations; in all, where the part runs the same in all timelines. Moments far
+    below the peak under any weighting are omitted."""
+    lines = [_lines(reading, segment) for reading in readings]
+    alike = all([*map(len, one.values())] == [*map(len, lines[0].values())] for one in lines)
+    marked = [_marks(one, whole=alike and one.keys() == lines[0].keys()) for one in lines]
     shared = [mark for mark in marked[0] if all(mark in other for other in marked[1:])]
     near: dict[object, None] = {}
     for marks in marked:
@@ -150,14 +156,19 @@ def landmarks(readings: Sequence[Reading], segment: Segment) -> list[tuple[froze
     return list(dict.fromkeys(zip(*alive, strict=True)))
 
 
-def _marks(reading: Reading, segment: Segment) -> dict[object, tuple[int, int, int]]:
-    """Position, bytes of activations and bytes of gradients at each local peak, by line and iteration."""
+def _lines(reading: Reading, segment: Segment) -> dict[Group, list[tuple[int, int, int]]]:
+    """Position, bytes of activations and bytes of gradients at each local peak, by line."""
     found: dict[Group, list[tuple[int, int, int]]] = {}
     for position, newest, others, own in reading.rises(segment):
         found.setdefault(_group(reading.timeline.allocations[newest]), []).append((position, others, own))
+    return found
+
+
+def _marks(lines: Mapping[Group, Sequence[tuple[int, int, int]]], *, whole: bool) -> dict[object, tuple[int, int, int]]:
+    """Local peaks by line and iteration: the first and last iterations, or all (`whole`)."""
     marks: dict[object, tuple[int, int, int]] = {}
-    for group, turns in found.items():
-        for turn in range(min(len(turns), _OFTEN // 2)):
+    for group, turns in lines.items():
+        for turn in range(len(turns) if whole else min(len(turns), _OFTEN // 2)):
             marks[group, turn] = turns[turn]
             marks[group, ~turn] = turns[~turn]
     return marks

@@ -92,7 +92,7 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
     table = _Table()
     row: Row = {"type": model_type, "class": name, "modes": {}, "within": {}, "missing": {}, "fixed": {}}
     for regime in ("modes", "within"):
-        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
+        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == _fused(row)]
         if not asked:
             break
         try:
@@ -108,6 +108,11 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
         if not has_windows(drawn):
             break
     return row | {"blocks": table.blocks, "seconds": round(time.process_time() - started, 1)}
+
+
+def _fused(row: Row) -> str:
+    """The attention whose cost windows change: fused kernels; of a class without them, what it has."""
+    return "sdpa" if any(mode.startswith("sdpa") for mode in row["modes"]) else "eager"
 
 
 def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | Unknown) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.probe import tiny
-from hfmem.probe.activations.attempts import Config, with_changes
+from hfmem.probe.activations.attempts import Config, hears, with_changes
 from hfmem.probe.activations.bases import (
     encoder_depth,
+    hears_in_blocks,
     is_chunked,
     lengthened,
     with_all_heads,
@@ -36,6 +37,11 @@ Variant = tuple[Config, int, int]
 
 _FEW: Final = 3
 
+_DEPTHS: Final = (2, 3, 4, 5)
+_IN_BLOCKS: Final = (4, 6, 8)
+"""Numbers of encoder layers, and those of an encoder that attends in blocks, of which every second layer may be shifted
+by half a block."""
+
 
 def variants(model_type: str, name: str, *, within: bool = False, few: bool = False, attempt: int = 0) -> list[Variant]:
     """A config for each of `SHAPES`, with the batch and tokens to run it with.
@@ -52,25 +58,28 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     base = lengthened(with_shared_caches(tiny.shrunk(plain(model_type), name)), within)
     path = tiny.text_path(tiny.build(base))
     base = with_all_heads(with_changes(base, path, switched(base, model_type)), path)
-    deck = Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
+    seed = f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}"
+    deck = Deck(seed, heard=hears(base))
     base = with_head_dim(base, path)
     fields = drawn_sizes(base, path)
     kept = [key for key in fields if few or tied(key) or free(base, path, key, fields[key], deck)]
     depth = encoder_depth(base, path)
     found = []
-    for batch, tokens in (CHUNKED_SHAPES if is_chunked(base, path) else SHAPES)[: _FEW if few else None]:
+    chunked = is_chunked(base, path)
+    for batch, tokens in (CHUNKED_SHAPES if chunked else SHAPES)[: _FEW if few else None]:
         changes = joint(base, path, {key: fields[key] for key in kept}, deck)
-        changes |= {key: deck.pick("encoder depth", (2, 3, 4, 5)) for key in depth}
+        changes |= {key: deck.pick("encoder depth", _IN_BLOCKS if chunked else _DEPTHS) for key in depth}
         found.append((with_changes(base, path, changes), batch, tokens))
     return found
 
 
 def has_windows(drawn: Sequence[Variant]) -> bool:
-    """Whether a type has sliding-window attention."""
+    """Whether a type has sliding-window attention, or an encoder that attends in blocks."""
     config = drawn[0][0]
     built = tiny.build(config)
     text = tiny.at(built, tiny.text_path(built))
-    return any(WINDOWS.search(key) and not CHUNK.search(key) and value > 1 for key, value in integers(text))
+    windows = any(WINDOWS.search(key) and not CHUNK.search(key) and value > 1 for key, value in integers(text))
+    return windows or hears_in_blocks(config)
 
 
 def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
