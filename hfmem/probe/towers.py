@@ -485,7 +485,7 @@ def _row(model_type: str, attention: str, runs: Sequence[Run], deeper: Callable[
     known: dict[int, Polynomial] = {}
     totals = dict.fromkeys(total_of(live, fit, solver, known) for live in tops)
     tops_of_all = tops_of(totals, runs)
-    _no_fixed_widths(tops_of_all)
+    _no_fixed_widths(tops_of_all, packed=fit[0].packed)
     row = {
         "type": model_type,
         "attention": attention,
@@ -546,11 +546,11 @@ def tops_of(totals: Mapping[Polynomial, None], runs: Sequence[Run]) -> list[Mome
     return list(dict.fromkeys((*highest(found), *here)))
 
 
-def _no_fixed_widths(tops: Sequence[Moment]) -> None:
+def _no_fixed_widths(tops: Sequence[Moment], *, packed: bool) -> None:
     """A number of bytes for each patch that no size explains is a width of the config that was not varied."""
     for moment in tops:
         for names, count in moment.activations.terms.items():
-            if names.count("b") > 1:
+            if names.count("b") > 1 and not packed:
                 raise ValueError(f"{'*'.join(names)}: images do not multiply each other")
             if names and set(names) <= {"b", "s"} and count > _FIXED:
                 raise ValueError(f"{count} bytes for each {'*'.join(names)}: a size of the config that was not varied")

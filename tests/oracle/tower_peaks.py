@@ -126,6 +126,8 @@ def built(config: dict[str, Any], attention: str) -> Any:
     for key, few in _FEW.items():
         if isinstance(getattr(text, key, None), int):
             setattr(text, key, few)
+    if getattr(text, "pad_token_id", None):
+        text.pad_token_id = 0
     kind = getattr(transformers, tiny.GROUPS["image-text"][config["model_type"]])
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"), no_init_weights():
         return of_class(kind, made, attention)
