@@ -62,7 +62,7 @@ def app(prog_name: str = "hfmem") -> None:
     """Run the command line and exit."""
     command = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
-    command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
+    command.command("hfmem", cls=_Command, context_settings=settings)(_entry(_written(sys.argv[1:])))
     command(_words(sys.argv[1:]), prog_name=prog_name)
 
 
@@ -83,8 +83,21 @@ def table() -> tuple[Declared, ...]:
     return declared(extended(Asked)) + declared(_Around) + declared(HelpOptions)
 
 
-def _entry() -> Callable[..., None]:
-    """The function that `typer` calls, with a parameter for each option."""
+def _written(given: Sequence[str]) -> Sequence[Declared]:
+    """The options on the line: to declare one of 180 to `typer` takes a tenth of a millisecond. All of them if a word
+    begins as an option and is none, as `typer` then tells the nearest, and where a shell asks what completes a line."""
+    words = {word.partition("=")[0] for word in given if word.startswith("-")}
+    options = {flag: option for option in table() for flag in (*option.flags, option.opposite)}
+    if _completing() or not words <= options.keys() | _OF_TYPER:
+        return table()
+    return list(dict.fromkeys(options[word] for word in words if word in options))
+
+
+_OF_TYPER: Final = {"-h", "--help", "--install-completion", "--show-completion"}
+
+
+def _entry(options: Iterable[Declared]) -> Callable[..., None]:
+    """The function that `typer` calls, with a parameter for each of these options."""
 
     def hfmem(models: list[str] | None, **given: Any) -> None:
         """Estimate how much memory Hugging Face models need, before anything is downloaded.
@@ -95,7 +108,7 @@ def _entry() -> Callable[..., None]:
 
     argument = typer.Argument(None, metavar="MODEL...", autocompletion=_models_begun if _completing() else None)
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
-    hfmem.__dict__["__signature__"] = Signature([models, *map(_parameter, table())])  # which typer reads
+    hfmem.__dict__["__signature__"] = Signature([models, *map(_parameter, options)])  # which typer reads
     hfmem.__annotations__.clear()
     return hfmem
 

@@ -62,7 +62,7 @@ class Saving:
     tight: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Fit:
     """Whether and how a model fits on one kind of accelerator.
 

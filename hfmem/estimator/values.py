@@ -322,7 +322,7 @@ class Trace:
         return sum(self.groups.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Estimate:
     """An estimate: its terms, and what is unknown.
 

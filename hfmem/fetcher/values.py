@@ -99,7 +99,7 @@ class FileInfo:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Checkpoint:
     """The facts about a model's files. The hash covers only fields that are not mappings.
 

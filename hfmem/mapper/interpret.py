@@ -78,7 +78,7 @@ class Adapted:
     trained: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Model:
     """An interpreted checkpoint.
 

@@ -263,7 +263,7 @@ class TensorPlan:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Architecture:
     """The properties of a model on which memory depends. None means that the config does not determine them.
 
@@ -510,7 +510,7 @@ class TensorGroup:
         return replace(self, component="lm_head", role="lm_head")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ParameterTable:
     """All parameters. Totals are sums over the groups, never stored."""
 

@@ -60,7 +60,7 @@ def _view(module: str, name: str, *shown: object) -> Any:
     return getattr(import_module(module), name)(*shown)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Report:
     """A model in a scenario, with everything that formats show.
 

@@ -1,7 +1,5 @@
 """All options of a scenario as one value; they are declared in its base classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ from hfmem.scenario.asked import Asked, extended
 __all__ = ["Options", "options_type"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Options(Asked):
     """The user's options; None leaves the choice to the model.
 

@@ -15,7 +15,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Component:
     """A component with weights.
 
@@ -59,7 +59,7 @@ class Component:
         return self.kind == "text_encoder"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Pipeline:
     """Components that run as one.
 
