@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from hfmem.engines.kept import kept_notes, trained_notes
 from hfmem.engines.protocol import (
@@ -111,8 +111,7 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
     return replace(found, refused=refused, notes=notes, formats=formats)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class _Held(NamedTuple):
     """The part of the model on one rank of a pipeline stage, with the terms that do not depend on batch and length."""
 
     stage: Stage
@@ -159,8 +158,7 @@ class _Held:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Filled:
+class _Filled(NamedTuple):
     """A rank of a stage, for one batch and length."""
 
     terms: tuple[Term, ...]
@@ -183,8 +181,7 @@ class _Filled:
         return (*self.terms, less)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A model split for a scenario, ready to be estimated for any batch and length."""
 
     model: Model

@@ -77,16 +77,14 @@ class Found:
     convolved: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankMemory:
+class RankMemory(NamedTuple):
     """One rank for one batch and length: all known terms, and its cache (or why that is unknown)."""
 
     terms: tuple[Term, ...]
     cache: CacheSize | Unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suggestions:
+class Suggestions(NamedTuple):
     """Number formats to suggest where a model does not fit.
 
     Attributes:
@@ -208,8 +206,7 @@ class Sizes(Protocol):
         """Batch and tokens per sequence as the options have them; None for the default."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(NamedTuple):
     """A size of what is made, that may be searched for the largest that fits.
 
     Attributes:
@@ -293,8 +290,7 @@ class Generates(Protocol):
         """How sequences are made and cached; None where the user chose nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """What of a model is on one accelerator, where whole modules are put on devices.
 
     Attributes:

@@ -39,7 +39,7 @@ USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class EngineRow:
     """An engine.
 

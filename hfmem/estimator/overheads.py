@@ -5,8 +5,7 @@ These figures vary with driver, GPU and library versions, so they are `typical`;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.estimator.values import Term, TermKind
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["OVERHEADS", "Overhead", "context_terms", "overhead_terms"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overhead:
+class Overhead(NamedTuple):
     """A fixed cost.
 
     Attributes:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hfmem.fetcher.values import FileInfo
 
 __all__ = ["Foreign", "foreign", "is_foreign", "is_pickled"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
+class Foreign(NamedTuple):
     """Files of one framework.
 
     Attributes:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpx2
 import huggingface_hub
@@ -91,8 +91,7 @@ class Answer:
     following: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hop:
+class _Hop(NamedTuple):
     """The response of one host: success, error, or a redirect to `target`."""
 
     status: int
@@ -387,8 +386,7 @@ def _received(response: httpx2.Response, part: _Part, attempt: Attempt) -> _Hop:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class _Part(NamedTuple):
     """What is read of a body.
 
     Attributes:

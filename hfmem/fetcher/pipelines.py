@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hfmem.fetcher.configs import CONFIG
 from hfmem.fetcher.values import FileInfo
@@ -21,8 +20,7 @@ PIPELINE: Final = "model_index.json"
 _MOST_COMPONENTS: Final = 64  # pipelines have up to a dozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(NamedTuple):
     """A component as model_index.json lists it: its name, and the library (or module) and the name of its class."""
 
     name: str
@@ -60,8 +58,7 @@ def folder_of(file: str) -> str:
     return file.partition("/")[0] if "/" in file else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineFiles:
+class PipelineFiles(NamedTuple):
     """The files to load, and the number of shards that are missing."""
 
     weights: tuple[FileInfo, ...]

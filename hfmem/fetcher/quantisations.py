@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import FileInfo, ModelRef
@@ -37,8 +36,7 @@ _QUANT: Final = re.compile(
 _BESIDE: Final = re.compile(r"mmproj|imatrix|(mtp|eagle3|dflash|dspark)-|(?<![^-._])draft(?![^-._])", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """One model among several.
 
     Attributes:

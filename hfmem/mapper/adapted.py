@@ -8,8 +8,8 @@ whatever the file has (`autocast_adapter_dtype`, `tuners_utils.py::cast_adapter_
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.fetcher.bases import base_name
@@ -60,8 +60,7 @@ def _of_diffusers(checkpoint: Checkpoint) -> Model | None:
     return single_file(checkpoint) or single_component(checkpoint)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kinds:
+class _Kinds(NamedTuple):
     """Which tensors of an adapter's file are what.
 
     Attributes:

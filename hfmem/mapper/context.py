@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = ["Context", "Stretch", "context_of"]
 
@@ -24,8 +23,7 @@ _PARTS: Final = ("text_config", "llm_config", "language_config", "decoder", "thi
 _LONGEST: Final = 2**40  # tokens; beyond every model
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Stretch(NamedTuple):
     """A scaling of rotary positions.
 
     Attributes:
@@ -39,8 +37,7 @@ class Stretch:
     original: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(NamedTuple):
     """The maximum context of a config.
 
     Attributes:

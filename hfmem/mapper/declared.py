@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfmem.dtypes import stored_dtype
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Stored", "as_stored"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class Stored(NamedTuple):
     """Parameters as a quantisation stores them.
 
     Attributes:

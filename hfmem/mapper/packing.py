@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hfmem.fetcher.values import TensorInfo
 from hfmem.mapper.values import Quantisation
@@ -33,8 +32,7 @@ _SCALE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packing:
+class Packing(NamedTuple):
     """How a checkpoint stores quantised weights.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
@@ -564,8 +564,7 @@ def _sums(pairs: Iterable[tuple[_K, int]]) -> dict[_K, int]:
     return sums
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Implementations:
+class Implementations(NamedTuple):
     """The attention implementations that a class supports, besides eager.
 
     Attributes:

@@ -8,8 +8,7 @@ as `--help` only needs the names.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from hfmem.report.errors import Problem
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "OutputFormat", "Style", "output_format", "render"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
+class Style(NamedTuple):
     """How to print.
 
     Attributes:
@@ -47,8 +45,7 @@ _Render = Callable[..., str]
 """A function of reports, problems and a style; untyped, as `--help` must not import their classes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputFormat:
+class OutputFormat(NamedTuple):
     """An output format.
 
     Attributes:

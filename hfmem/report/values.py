@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Estimate, Group, Trace
@@ -38,8 +38,7 @@ GROUP_NAMES: Final[dict[Group, str]] = {
 """The name of each group in reports."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
+class Download(NamedTuple):
     """The download needed to run the model. `nbytes` and `files` are None if unknown."""
 
     nbytes: int | None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
@@ -21,8 +21,7 @@ __all__ = ["with_media"]
 _Any = TypeVar("_Any", bound=Scenario)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class _Part(NamedTuple):
     """One kind: its tokens in a sequence, in words, and by which arithmetic."""
 
     option: str

@@ -9,7 +9,7 @@ from hfmem.scenario.asked import Asked, extended
 __all__ = ["Options", "options_type"]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Options(Asked):
     """The user's options; None leaves the choice to the model.
 
@@ -32,6 +32,12 @@ class Options(Asked):
             given = getattr(self, option.name)
             if given is not option.default:
                 object.__setattr__(self, option.name, value_of(option, given))
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
 
     def __repr__(self) -> str:
         asked = [option.name for option in declared(type(self)) if option.asked(self)]

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.fetcher.files import read_text
@@ -35,8 +35,7 @@ _KEY: Final = "tool.hfmem"
 _OF_MACHINE: Final = ("cpu", "auto")  # values of --gpu that are no rows of the table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preference:
+class Preference(NamedTuple):
     """A default of one's own.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from hfmem.dtypes import canonical
 from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Places, Settles, Tailors, Whole
@@ -171,8 +171,7 @@ def _taken(machine: Machine | None) -> tuple[str, ...]:
     return (machine.note,) if machine is not None and machine.note else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lengths:
+class _Lengths(NamedTuple):
     """Tokens of a sequence, of the encoder, of the prompt and of a prefill chunk, and a sentence for each default."""
 
     tokens: int
@@ -182,8 +181,7 @@ class _Lengths:
     chosen: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Formats:
+class _Formats(NamedTuple):
     """Number formats of the weights (as reports name it), of computation and of the KV cache, and a sentence for each
     default."""
 

@@ -7,8 +7,7 @@ Sources: transformers 5.24, modeling_utils.py (`_check_and_adjust_attn_implement
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hfmem.engines.protocol import Attending
 from hfmem.mapper.values import Implementations
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FLASH", "Kernel", "taken"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
+class Kernel(NamedTuple):
     """A FlashAttention kernel.
 
     Attributes:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from mmap import mmap
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hfmem.data import view
 from hfmem.estimator.activations.polynomials import Polynomial
@@ -37,16 +37,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class Moment(NamedTuple):
     """Live bytes at one moment of a part: activations with temporaries, and gradients of the part's own parameters."""
 
     activations: Polynomial
     gradients: Polynomial
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinearUse:
+class LinearUse(NamedTuple):
     """A linear module of a layer, as used in a forward pass.
 
     Attributes:

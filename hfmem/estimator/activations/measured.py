@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from hfmem.estimator.activations.coefficients import (
     Coefficients,
@@ -299,8 +299,7 @@ def _names(part: Part) -> frozenset[str]:
     return part.kept.names.union(*moments, part.input.names if part.input is not None else ())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mode:
+class _Mode(NamedTuple):
     """A mode to look up.
 
     Attributes:

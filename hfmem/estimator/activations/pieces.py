@@ -9,8 +9,8 @@ these passes, above weights and the final cache. It follows transformers' `gener
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
@@ -23,8 +23,7 @@ from hfmem.unknown import Unknown
 __all__ = ["Highest", "Run", "highest_in", "highest_of_later", "how_of", "later_runs"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """One forward pass, on an existing cache but for `prefill`.
 
     Attributes:
@@ -39,8 +38,7 @@ class Run:
     piece: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Highest:
+class Highest(NamedTuple):
     """The peak.
 
     Attributes:

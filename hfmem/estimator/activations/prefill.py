@@ -8,7 +8,8 @@ counted here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.measured import Measured, measured
@@ -24,8 +25,7 @@ from hfmem.unknown import Unknown
 __all__ = ["activation_terms", "final_cache"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Peak:
+class _Peak(NamedTuple):
     """The peak of a prefill.
 
     Attributes:

@@ -7,8 +7,7 @@ selects a row.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:  # most runs name no accelerator
     from hfmem.hardware.values import Accelerator
@@ -19,8 +18,7 @@ Hardware = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
 Outcome = Literal["kept", "unpacked", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatRow:
+class FormatRow(NamedTuple):
     """What an engine does with a format on given hardware. The first row that matches applies.
 
     Attributes:
@@ -38,6 +36,7 @@ class FormatRow:
 
     methods: tuple[str, ...]
     outcome: Outcome
+    source: str
     schemes: tuple[str, ...] = ()
     biased_experts: bool | None = None
     hardware: tuple[Hardware, ...] = ()
@@ -45,7 +44,6 @@ class FormatRow:
     scales_stay: bool = False
     stays: tuple[str, ...] = ()
     reason: str = ""
-    source: str
 
     def speaks_of(self, method: str, scheme: str, *, biased_experts: bool) -> bool:
         """Whether the row applies to a format, regardless of hardware."""

@@ -4,8 +4,7 @@ unpacked."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.scenario import Scenario
@@ -98,8 +97,7 @@ def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
     return [term], [("weights", model.lacks)] if model.lacks else []
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Storage:
+class _Storage(NamedTuple):
     """How tensors are held in memory.
 
     Attributes:
@@ -110,8 +108,8 @@ class _Storage:
     """
 
     kind: Literal["quantised", "cast", "unpacked", "stored"]
-    name: str = ""
     cost: str
+    name: str = ""
     source: str = ""
 
 

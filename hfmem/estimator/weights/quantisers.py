@@ -6,14 +6,12 @@ described by a recipe (`recipes.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["QUANTISERS", "Quantiser", "find_quantiser", "layout", "quantiser_names"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantiser:
+class Quantiser(NamedTuple):
     """A storage layout for the weight of a linear layer.
 
     Attributes:
@@ -33,12 +31,12 @@ class Quantiser:
     bits: int
     group: int | None
     scale_bytes: int
+    source: str
     zero_bits: int = 0
     tensor_bytes: int = 0
     rows: int = 1
     nested: int = 0
     aliases: tuple[str, ...] = ()
-    source: str
 
     def nbytes(self, shape: tuple[int, ...], count: int) -> int:
         """Bytes of `count` matrices of `shape` (…, outputs, inputs), scales and zero points included."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hfmem.fetcher.values import TensorInfo
 from hfmem.units import MIB
@@ -16,8 +16,7 @@ from hfmem.units import MIB
 __all__ = ["FileContents", "Format", "Reading", "Span"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """A range of bytes of a file, like a Python slice: negative numbers count from the end.
 
     Attributes:

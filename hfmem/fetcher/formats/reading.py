@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.formats.protocol import FileContents, Format, Span
@@ -13,8 +14,7 @@ from hfmem.fetcher.values import TensorInfo
 __all__ = ["Fetch", "Piece", "contents_notes", "is_whole", "read_contents", "tensors_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(NamedTuple):
     """Fetched bytes of a file.
 
     Attributes:

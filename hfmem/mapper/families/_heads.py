@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hfmem.mapper.blueprint import head, weight
 from hfmem.mapper.facts import Facts
@@ -29,8 +28,7 @@ _TASKS = {
 _SUFFIX = re.compile(f"({'|'.join(_TASKS)})$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(NamedTuple):
     """A decoder's output layer.
 
     Attributes:
