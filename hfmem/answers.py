@@ -13,7 +13,7 @@ from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import find_engine
 from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, UntraceableError
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Estimate, Trace
+from hfmem.estimator.values import Estimate
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.formats import gguf
@@ -37,6 +37,7 @@ from hfmem.silence import quiet
 if TYPE_CHECKING:
     from hfmem.advice.choices import Made
     from hfmem.advice.values import Fit, Plan, Saving
+    from hfmem.estimator.traced import Trace
     from hfmem.fetcher.quantisations import Choice
     from hfmem.hardware.values import Machine
     from hfmem.options.access import Access

@@ -182,6 +182,7 @@ WORDS = {
     "num_images": "a key of the JSON contract",
 }
 LOOKED_UP = (
+    "inputs",
     "interpret",
     "values",
     "caches",

@@ -18,9 +18,10 @@ from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.serving import Serving
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Loading, Margin, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_plainly
 from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import find

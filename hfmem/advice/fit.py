@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hfmem.advice.bisection import largest, last_within
 from hfmem.advice.speed import speed
@@ -19,7 +19,7 @@ from hfmem.engines.protocol import Grows, Limits, Offloads, Pads, Places, Shaped
 from hfmem.engines.table import USUAL, engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Estimate, Margin, Offload, Term
+from hfmem.estimator.values import Estimate, Margin, Term
 from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
@@ -28,6 +28,9 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import reserve_of, resolve, server_of
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of
+
+if TYPE_CHECKING:
+    from hfmem.estimator.serving import Offload
 
 __all__ = [
     "MOST",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Margin, Offload
+from hfmem.estimator.values import Estimate, Margin
 
 if TYPE_CHECKING:
+    from hfmem.estimator.serving import Offload
     from hfmem.hardware.values import Accelerator, Machine
 
 __all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Plan", "Saving", "Speed", "Verdict"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hfmem.engines.kept import kept_notes, trained_notes
 from hfmem.engines.protocol import (
@@ -29,11 +29,15 @@ from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage, stages
-from hfmem.estimator.values import Estimate, Group, InPieces, Loading, Rank, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Group, Loading, Rank, Term, total_of
 from hfmem.estimator.weights.formats import AS_STORED
 from hfmem.estimator.weights.kept import as_held
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.estimator.beside import InPieces
+    from hfmem.estimator.serving import Serving
 
 __all__ = ["Prepared", "estimate"]
 
@@ -80,6 +84,8 @@ def _in_pieces(prepared: Prepared, scenario: Scenario, found: Estimate) -> InPie
     if not long or scenario.prefill_chunk is not None or prepared.model.architecture.source is not None:
         return None
     pieces = prepared.estimate(replace(scenario, prefill_chunk=_PIECE))
+    from hfmem.estimator.beside import InPieces  # for long prompts only
+
     return InPieces(tokens=_PIECE, total=pieces.total) if pieces.total < found.total else None
 
 
@@ -332,6 +338,8 @@ def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving
         return replace(found, command=None, refused=refused)
     if scenario.serving is None:
         return None
+    from hfmem.estimator.serving import Serving  # for servers that do not start only
+
     return Serving(kv_pool=None, kv_tokens=None, max_concurrency=None, command=None, refused=refused)
 
 

@@ -14,7 +14,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Serving, Term
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
 from hfmem.mapper.interpret import Model
@@ -23,6 +23,7 @@ from hfmem.options.words import Attention
 
 if TYPE_CHECKING:
     from hfmem.estimator.placement import Placement
+    from hfmem.estimator.serving import Offload, Serving
     from hfmem.hardware.values import Accelerator
     from hfmem.unknown import Unknown
 

@@ -24,21 +24,13 @@ from hfmem.mapper.pipelines.kept import kept_wide
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tensor_plans import planned
-from hfmem.mapper.values import (
-    Architecture,
-    Certainty,
-    Largest,
-    LargestInput,
-    Network,
-    ParameterTable,
-    Quantisation,
-    Tower,
-)
+from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
     from hfmem.fetcher.quantisations import Choice
     from hfmem.mapper.gguf.layout import Blocks
+    from hfmem.mapper.inputs import Largest, LargestInput, Network, Tower
     from hfmem.mapper.modules import NoOutline, Outline, Placer
     from hfmem.mapper.pipelines.values import Pipeline
 

@@ -7,9 +7,11 @@ transformers runs the same classes (`TimmWrapperModel`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hfmem.mapper.values import Network
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Network
+
 
 __all__ = ["MODEL_TYPE", "network_of"]
 
@@ -37,6 +39,8 @@ def network_of(config: Mapping[str, Any]) -> Network | None:
     built = _sides(arguments.get("img_size"))
     channels, height, width = size or _USUAL
     height, width = built or (height, width)
+    from hfmem.mapper.inputs import Network  # for networks of timm only
+
     return Network(
         name=name.partition(".")[0][:_LONGEST],
         channels=_side(arguments.get("in_chans")) or channels,

@@ -26,7 +26,8 @@ from transformers.initialization import no_init_weights
 from hfmem.errors import UntraceableError
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Group, Trace
+from hfmem.estimator.traced import Trace
+from hfmem.estimator.values import Group
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.values import Layer

@@ -6,8 +6,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Term, total_of
+from hfmem.estimator.values import GROUPS, Estimate, Group, Term, total_of
 from hfmem.options.otherwise import Detail
 from hfmem.report.escapes import line
 from hfmem.report.fit import (
@@ -27,6 +28,9 @@ from hfmem.report.sentences import on_what
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import fold
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.estimator.serving import Offload
 
 __all__ = ["to_card", "to_explanation"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
+from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
 from hfmem.report.escapes import line
 from hfmem.report.grid import grid
 from hfmem.report.sentences import in_which_case, machine_words
@@ -18,6 +18,7 @@ from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
     from hfmem.advice.values import Advice, Fit, Speed
+    from hfmem.estimator.serving import Offload, Serving
     from hfmem.hardware.values import Accelerator, Instance, Machine
 
 __all__ = [

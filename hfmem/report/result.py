@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.estimator.scenario import Placing, Scenario
-from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Serving, Term, Trace
+from hfmem.estimator.values import GROUPS, Estimate, Phase, Rank, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.against import against_dict
 from hfmem.report.choices import choice_dicts
@@ -15,6 +15,11 @@ from hfmem.report.holders import holder_dicts
 from hfmem.report.placement import placement_dict
 from hfmem.report.values import Report
 from hfmem.report.variants import variants_dict
+
+if TYPE_CHECKING:
+    from hfmem.estimator.beside import InPieces
+    from hfmem.estimator.serving import Serving
+    from hfmem.estimator.traced import Trace
 
 __all__ = ["SCHEMA", "to_result"]
 

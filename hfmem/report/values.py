@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Estimate, Group, Trace
+from hfmem.estimator.values import Estimate, Group
 from hfmem.fetcher.pipelines import listed
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.tensors import stored_bytes
@@ -22,6 +22,7 @@ from hfmem.units import format_bytes
 if TYPE_CHECKING:
     from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
     from hfmem.against.values import Against
+    from hfmem.estimator.traced import Trace
 
 __all__ = ["GROUP_NAMES", "Download", "Fits", "Report"]
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hfmem.engines.table import USUAL
 from hfmem.estimator.activations.images import size_refused
 from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Network
 from hfmem.options.media import image_size
 from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.refusals.media import ImageSizeError, NetworkError
 from hfmem.scenario.options import Options
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Network
 
 __all__ = ["check_network", "with_pictures"]
 

@@ -16,7 +16,8 @@ from functools import cache
 from typing import Any, Final
 
 from hfmem import Report, estimate, inspect
-from hfmem.estimator.values import Serving, total_of
+from hfmem.estimator.serving import Serving
+from hfmem.estimator.values import total_of
 from hfmem.units import GIB
 from tests.measured.inference import FIXTURES
 

@@ -18,7 +18,8 @@ import hfmem
 from hfmem import errors
 from hfmem.advice.values import VERDICTS, Variants
 from hfmem.errors import GatedModelError
-from hfmem.estimator.values import GROUPS, Loading, Trace
+from hfmem.estimator.traced import Trace
+from hfmem.estimator.values import GROUPS, Loading
 from hfmem.fetcher.values import FileInfo
 from hfmem.mapper.interpret import Adapted, interpret
 from hfmem.report.errors import explain

@@ -12,7 +12,7 @@ import pytest
 from hfmem import estimate
 from hfmem.engines import tracing
 from hfmem.errors import InvalidScenarioError, UntraceableError
-from hfmem.estimator.values import Trace
+from hfmem.estimator.traced import Trace
 from hfmem.report.card import to_card
 from hfmem.report.errors import explain
 from hfmem.report.result import to_result

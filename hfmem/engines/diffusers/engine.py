@@ -23,7 +23,8 @@ from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario, Settings
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Phase, Serving, Term, total_of
+from hfmem.estimator.serving import Serving
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Phase, Term, total_of
 from hfmem.estimator.weights.components import component_terms
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator

@@ -19,7 +19,8 @@ from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario, Settings
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Rank, Serving, Term
+from hfmem.estimator.serving import Offload, Serving
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Rank, Term
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model

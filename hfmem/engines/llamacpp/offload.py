@@ -11,7 +11,7 @@ from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import LlamaSettings, server_of
 from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Offload
+from hfmem.estimator.serving import Offload
 from hfmem.mapper.gguf.layout import Blocks
 from hfmem.mapper.interpret import Model
 

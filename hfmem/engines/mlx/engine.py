@@ -21,7 +21,8 @@ from hfmem.engines.mlx.weights import TOWERS, packed_as, weight_term
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario, Settings
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Serving, Term
+from hfmem.estimator.serving import Serving
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Term
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model

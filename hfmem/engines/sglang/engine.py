@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
@@ -26,7 +26,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Loading, Margin, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
@@ -34,6 +34,9 @@ from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.units import format_bytes
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.estimator.serving import Serving
 
 __all__ = ["ENGINE", "Sglang"]
 

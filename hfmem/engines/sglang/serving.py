@@ -13,7 +13,8 @@ from hfmem.engines.sglang.pools import Pooled, Pools, Widths, capacity, divided
 from hfmem.engines.sglang.settings import settings_of
 from hfmem.engines.sglang.step import request_table, step_of
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Margin, Serving, Term, total_of
+from hfmem.estimator.serving import Serving
+from hfmem.estimator.values import Margin, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB, format_bytes

@@ -21,7 +21,7 @@ from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept, kept_by, stored_row
 from hfmem.mapper.interpret import Model
@@ -30,6 +30,7 @@ from hfmem.options.words import Attention
 from hfmem.unknown import Unknown
 
 if TYPE_CHECKING:
+    from hfmem.estimator.serving import Serving
     from hfmem.hardware.values import Accelerator
 
 __all__ = ["ENGINE", "Transformers"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hfmem.engines.convolutions import COPIES, highest
 from hfmem.engines.protocol import Found
 from hfmem.estimator.activations.images import forward
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term
-from hfmem.mapper.values import Network
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Network
 
 __all__ = ["network_activations"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.inputs import Item, count_of, expanded, items_of
@@ -20,8 +20,10 @@ from hfmem.estimator.activations.towers import PIXEL, encoding
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Largest, Tower
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Largest, Tower
 
 __all__ = ["Profile", "covers", "has_encoder", "inputs_of", "profile_of", "size_notes", "untold"]
 

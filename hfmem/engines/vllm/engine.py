@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
@@ -35,13 +35,16 @@ from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Loading, Margin, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.estimator.serving import Serving
 
 __all__ = ["ENGINE", "Vllm"]
 

@@ -7,14 +7,16 @@ Sources: vLLM 0.7.3 to 0.33.0, `multimodal/encoder_budget.py::MultiModalBudget` 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.vllm.media import limit_of, profiled_image
 from hfmem.engines.vllm.settings import Settings
 from hfmem.engines.vllm.towers import forward_of
 from hfmem.estimator.scenario import Scenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Largest, LargestInput
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Largest, LargestInput
 
 __all__ = ["Item", "count_of", "expanded", "items_of"]
 

@@ -15,7 +15,7 @@ from hfmem.engines.vllm.extras import Request
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Mix
+from hfmem.estimator.serving import Mix
 
 __all__ = ["mix_of", "mix_refusal"]
 

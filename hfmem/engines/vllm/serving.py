@@ -17,7 +17,8 @@ from hfmem.engines.vllm.mix import mix_of
 from hfmem.engines.vllm.refusals import CACHE_DTYPES
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Margin, Serving, Term, total_of
+from hfmem.estimator.serving import Serving
+from hfmem.estimator.values import Margin, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model

@@ -9,14 +9,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hfmem.data import text as data_text
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.grids import Grids, grids, parsed, parts
 from hfmem.estimator.scenario import Scenario
-from hfmem.mapper.values import Network
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Network
 
 __all__ = ["Pass", "forward", "size_refused"]
 

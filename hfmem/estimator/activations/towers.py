@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import isqrt
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.data import text as data_text
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term, total_of
-from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Tower
 
 __all__ = [
     "MEASURED_DEPTH",

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.data import text as data_text
 from hfmem.estimator.activations.adapters import GRADIENTS_AT_ONCE, compute_bytes, linear_of, own_bytes, token_bytes
@@ -21,8 +21,10 @@ from hfmem.estimator.activations.towers import MEASURED_DEPTH, encoding, pixels_
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import adapters
-from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.mapper.inputs import Tower
 
 __all__ = ["saved_and_peak", "trained_tower"]
 

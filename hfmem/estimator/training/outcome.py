@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from hfmem.estimator.beside import TrainingFacts
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.states import Held, gradient_bytes
-from hfmem.estimator.values import Phase, Term, TrainingFacts, total_of
+from hfmem.estimator.values import Phase, Term, total_of
 
 __all__ = ["facts_of"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from hfmem.mapper.inputs import Largest, LargestInput, LargestVideo
 from hfmem.mapper.media import clips
 from hfmem.mapper.media.count import Counter, counter
 from hfmem.mapper.media.values import Clip, Picture, Tokens, UncountedError
-from hfmem.mapper.values import Largest, LargestInput, LargestVideo
 
 __all__ = ["image_of", "largest_of"]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.facts import Facts, MissingFactError
-from hfmem.mapper.values import Tower
+from hfmem.mapper.inputs import Tower
 
 __all__ = ["FEATURES", "PROJECTOR", "taken_of", "tower_of"]
 

@@ -16,7 +16,7 @@ from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Stage, stages
 from hfmem.errors import UntraceableError
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Trace
+from hfmem.estimator.traced import Trace
 from hfmem.estimator.weights.packed import format_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Component

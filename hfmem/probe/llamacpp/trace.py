@@ -25,7 +25,8 @@ from hfmem.engines.llamacpp.settings import LlamaSettings, server_of
 from hfmem.engines.llamacpp.weights import placed
 from hfmem.errors import UntraceableError
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.values import Group, Trace
+from hfmem.estimator.traced import Trace
+from hfmem.estimator.values import Group
 from hfmem.fetcher.formats.gguf import TYPES
 from hfmem.mapper.gguf.layout import Blocks, layout_of
 from hfmem.mapper.interpret import Model

@@ -16,7 +16,7 @@ from hfmem.engines.vllm.loading import second_head
 from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Term
-from hfmem.mapper.values import LargestInput
+from hfmem.mapper.inputs import LargestInput
 from hfmem.probe.vllm_towers import rows
 
 QWEN25, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-30B-A3B-Instruct"
