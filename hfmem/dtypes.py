@@ -7,9 +7,11 @@ scales.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = ["BLOCK_DTYPES", "DTYPES", "KV_DTYPES", "RUN_DTYPES", "Dtype", "canonical", "find_dtype", "stored_dtype"]
 
@@ -44,7 +46,14 @@ class Dtype:
     @property
     def bytes_each(self) -> Fraction:
         """Average bytes per element; a fraction if several elements share a byte or a block."""
+        from fractions import Fraction  # where bytes are computed; loading it takes 2 ms
+
         return Fraction(self.block_bits, 8 * self.block)
+
+    @property
+    def mean_bytes(self) -> float:
+        """`bytes_each` as it is shown."""
+        return self.block_bits / (8 * self.block)
 
     @property
     def is_wide_float(self) -> bool:

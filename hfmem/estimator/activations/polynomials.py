@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = ["Monomial", "Polynomial"]
 
@@ -26,6 +28,16 @@ _TERM: Final = re.compile(r"-?[^+\-()]+")
 _GROUP: Final = re.compile(r"(?P<common>[a-z*]+)\*\((?P<inner>[^)]*)\)|-?[^+\-()]+")
 
 
+def _number(text: str) -> int | Fraction:
+    """A coefficient: most are whole, and need no arithmetic of fractions, whose module takes as long to load as the
+    tables."""
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    from fractions import Fraction
+
+    return Fraction(text)
+
+
 def _joined(parts: list[str]) -> str:
     return "+".join(parts).replace("+-", "-")
 
@@ -38,22 +50,22 @@ class Polynomial:
         terms: the coefficient of each monomial; a monomial is its sorted size names, () the constant term.
     """
 
-    terms: Mapping[Monomial, Fraction]
+    terms: Mapping[Monomial, int | Fraction]
 
     @classmethod
     def constant(cls, value: int) -> Polynomial:
         """A constant polynomial."""
-        return cls({(): Fraction(value)} if value else {})
+        return cls({(): value} if value else {})
 
     @classmethod
     def parse(cls, text: str) -> Polynomial:
         """Parse the output of `str`."""
-        terms: dict[Monomial, Fraction] = {}
+        terms: dict[Monomial, int | Fraction] = {}
         for group in _GROUP.finditer(text):
             common = tuple(filter(None, (group["common"] or "").split("*")))
             for part in _TERM.findall(group["inner"] or group[0]):
                 factor, *names = part.split("*")
-                terms[tuple(sorted((*common, *names)))] = Fraction(factor)
+                terms[tuple(sorted((*common, *names)))] = _number(factor)
         return cls(terms)
 
     def __hash__(self) -> int:
@@ -74,7 +86,7 @@ class Polynomial:
     def __add__(self, other: Polynomial) -> Polynomial:
         terms = dict(self.terms)
         for names, factor in other.terms.items():
-            terms[names] = terms.get(names, Fraction(0)) + factor
+            terms[names] = terms.get(names, 0) + factor
         return Polynomial({names: factor for names, factor in terms.items() if factor})
 
     def __sub__(self, other: Polynomial) -> Polynomial:
@@ -95,27 +107,23 @@ class Polynomial:
         Raises:
             KeyError: a size is missing.
         """
-        # fractions are summed apart from integers, so that rounding happens once and most terms avoid Fraction
-        whole, rest = 0, Fraction(0)
+        total: int | Fraction = 0
         for names, factor in self.terms.items():
-            value = factor.numerator
+            value = factor
             for name in names:
                 value *= sizes[name]
-            if factor.denominator == 1:
-                whole += value
-            else:
-                rest += Fraction(value, factor.denominator)
-        return whole - int(-rest // 1)
+            total += value
+        return -int(-total // 1)  # rounded once
 
     def reduced(self, sizes: Mapping[str, int]) -> Polynomial:
         """The polynomial with the model's sizes filled in; only batch and token counts remain as names."""
-        terms: dict[Monomial, Fraction] = {}
+        terms: dict[Monomial, int | Fraction] = {}
         for names, factor in self.terms.items():
             value = factor
             for name in names:
                 value *= sizes.get(name, 1)
             left = tuple(name for name in names if name not in sizes)
-            terms[left] = terms.get(left, Fraction(0)) + value
+            terms[left] = terms.get(left, 0) + value
         return Polynomial(terms)
 
     def describe(self) -> str:

@@ -100,7 +100,7 @@ def _term(layer: Layer, part: Part, count: int, dtype: Dtype, batch: int) -> Ter
         name=kind if part.name in ("", kind) else f"{kind}: {part.name}",
         group="kv_cache",
         nbytes=dtype.nbytes(count * part.elements * batch),
-        how=f"{count} layers × {part.how} × {float(dtype.bytes_each):g} B × batch {batch}",
+        how=f"{count} layers × {part.how} × {dtype.mean_bytes:g} B × batch {batch}",
         source=_SOURCE,
         certainty="derived",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from hfmem.estimator.parallel import Parallel
@@ -14,6 +13,8 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from hfmem.estimator.split.share import Share
 
 __all__ = ["rank_model"]
@@ -56,6 +57,8 @@ def _shard_cache(cache: Cache, tp: int, states: int) -> Cache:
 
 def _group(group: TensorGroup, share: Share) -> TensorGroup | None:
     """A rank's shard of a group; None if it has none. Counts and sizes are integers, so shares are rounded up."""
+    from fractions import Fraction
+
     layers = share.of_layers(group.component)
     if layers == 0:
         return None

@@ -125,7 +125,7 @@ def _by_storage(
 
 def _storage(group: TensorGroup, scenario: Scenario, kept: Kept) -> _Storage:
     dtype = _run_dtype(scenario)
-    each = f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
+    each = f"{dtype.mean_bytes:g} B ({dtype.name})" if dtype else "an unknown dtype"
     unpacks = kept.unpacks(group)
     if not unpacks and not _is_cast(group):
         return _Storage(kind="stored", cost=f"as stored ({group.dtype})")

@@ -107,10 +107,10 @@ class Solver:
         depth = self.sizes.get(_DEPTH, (0,))[0]
         if depth < _LEAST_DEPTH or any(depth % factor == 0 for factor in range(2, depth)):
             return found
-        terms: dict[Monomial, Fraction] = {}
+        terms: dict[Monomial, int | Fraction] = {}
         for names, factor in found.terms.items():
             many = names and factor % depth == 0
-            terms[tuple(sorted((*names, _DEPTH))) if many else names] = factor / depth if many else factor
+            terms[tuple(sorted((*names, _DEPTH))) if many else names] = factor // depth if many else factor
         return Polynomial(terms)
 
     def _copied(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
