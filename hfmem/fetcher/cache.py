@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -126,6 +125,8 @@ def _known_commit(folder: Path, revision: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    import tempfile  # for answers that are new only
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from hfmem.errors import HfmemError, UnforeseenError
 from hfmem.fetcher.reach import Reach
-from hfmem.fetcher.sources import fetch, prepare
+from hfmem.fetcher.sources import fetch, is_networked, prepare
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["Fetched", "fetch_all", "unforeseen"]
 
@@ -25,12 +28,14 @@ def fetch_all(
     """Start fetching `jobs` models at once; returns an iterator over the results in order.
 
     Requests are running when this returns; `done` is called from another thread as each model becomes ready. Duplicate
-    models are fetched once. `reach` is shared by runs that follow each other.
+    models are fetched once. `reach` is shared by runs that follow each other. A single model that nothing is requested
+    for needs no threads, and is read when it is taken.
     """
 
-    def one(ref: ModelRef) -> Checkpoint | HfmemError:
+    def one(ref: ModelRef, ready: Future[None] | None = None) -> Checkpoint | HfmemError:
         try:
-            ready.result()
+            if ready is not None:
+                ready.result()
             return fetch(ref, access, shared)
         except HfmemError as error:
             error.model, error.asked = error.model or ref.model_id, ref.named
@@ -41,9 +46,13 @@ def fetch_all(
             done()
 
     shared = reach or Reach()
+    if len(refs) == 1 and not is_networked(refs, access):
+        return ((ref, one(ref)) for ref in refs)
+    from concurrent.futures import ThreadPoolExecutor  # loads `logging`
+
     pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
     ready = pool.submit(prepare, refs, access)  # meanwhile, what answers is imported
-    each = {ref: pool.submit(one, ref) for ref in dict.fromkeys(refs)}
+    each = {ref: pool.submit(one, ref, ready) for ref in dict.fromkeys(refs)}
     for _ in range(len(refs) - len(each)):
         done()
     return _results(pool, refs, [each[ref] for ref in refs])

@@ -36,7 +36,7 @@ from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Access, Checkpoint, Info, ModelRef, TensorInfo
 from hfmem.options.otherwise import Detail, Otherwise
 
-__all__ = ["fetch", "fetch_listed", "prepare"]
+__all__ = ["fetch", "fetch_listed", "is_networked", "prepare"]
 
 
 Agrees = Callable[[Checkpoint], bool]
@@ -111,10 +111,15 @@ def _found(ref: ModelRef, access: Access, reach: Reach, agrees: Agrees | None) -
         return _elsewhere(ref, access, error)
 
 
+def is_networked(refs: Iterable[ModelRef], access: Access) -> bool:
+    """Whether one of the models may be asked of the Hub."""
+    return not (access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs))
+
+
 def prepare(refs: Iterable[ModelRef], access: Access) -> None:
     """Import the HTTP client in advance, if one of the models may need it: several threads that import it at the same
     time would delay their first requests."""
-    if access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs):
+    if not is_networked(refs, access):
         return
     with suppress(Exception):  # reported by each model that needs it
         from hfmem.fetcher import hub
