@@ -373,7 +373,7 @@ def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage)
         return Found(unknown=(("activations", reason),))
     found = engine.activations(model, scenario, stage)
     told = found.encoded or not scenario.media_tokens
-    return found if told else replace(found, unknown=(*found.unknown, _TOWER))
+    return found if told else found._replace(unknown=(*found.unknown, _TOWER))
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:

@@ -72,8 +72,7 @@ class FileMissingError(Exception):
     """The repository has no such file (404); the caller decides how to handle it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """A successful response.
 
     Attributes:

@@ -481,7 +481,7 @@ def _range(client: Client, url: str, start: int, stop: int) -> Answer:
     if stop > _LONGEST_WHOLE:
         raise UnexpectedAnswerError(client.model, "the server ignores range requests and sends whole files")
     answer = client.get(url, limit=stop)
-    return replace(answer, content=answer.content[start:])
+    return answer._replace(content=answer.content[start:])
 
 
 def _file_url(ref: ModelRef, file: str) -> str:

@@ -254,7 +254,7 @@ class _Reading:
             if info is None:
                 return fetch(ref, self.access, self.reach)
             if not self.media:
-                info = replace(info, files=tuple(file for file in info.files if file.name not in PROCESSOR_FILES))
+                info = info._replace(files=tuple(file for file in info.files if file.name not in PROCESSOR_FILES))
             return fetch_listed(ref, info, self.access, self.reach, self.base)
         except HfmemError as error:
             error.model = error.model or ref.model_id

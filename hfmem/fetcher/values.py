@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from huggingface_hub.constants import DEFAULT_REVISION
 
@@ -180,8 +180,7 @@ class Checkpoint:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Info:
+class Info(NamedTuple):
     """The Hub's public information about a repository.
 
     Attributes:

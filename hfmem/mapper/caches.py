@@ -8,7 +8,7 @@ state-space and linear-attention layers have their own. To add a kind: a class w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = [
     "COMPUTE",
@@ -35,16 +35,14 @@ COMPUTE = "compute"
 """The dtype that the model computes in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(NamedTuple):
     """The tokens of one sequence that the layers have processed: `tokens` of the decoder, `source` of the encoder."""
 
     tokens: int
     source: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """A part of a layer's cache.
 
     Attributes:

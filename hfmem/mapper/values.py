@@ -145,8 +145,7 @@ class Layer:
         return sum(part.elements for part in self.cache.parts(Seen(tokens=tokens, source=source)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorPlan:
+class TensorPlan(NamedTuple):
     """The parallel plans of a class; the split dimension of a tensor is `TensorGroup.along`.
 
     Attributes:

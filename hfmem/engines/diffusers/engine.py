@@ -42,7 +42,7 @@ class Diffusers:
     """The pipelines of diffusers, called from Python."""
 
     title = "diffusers"
-    split = replace(RULES, software="diffusers")
+    split = RULES._replace(software="diffusers")
     profiled = False
     suggestions = Suggestions(
         dtypes=("fp8", "nf4"),

@@ -71,10 +71,9 @@ def with_assistant(engine: Engine, found: Found, scenario: Scenario) -> Found:
         return found
     if scenario.parallel.gpus > 1:
         reason = "on which of several accelerators the assistant lies is not known"
-        return replace(found, unknown=(*found.unknown, ("weights", reason)))
+        return found._replace(unknown=(*found.unknown, ("weights", reason)))
     own = kept_weights(engine, assistant, _alone(assistant, scenario))
-    return replace(
-        found,
+    return found._replace(
         terms=(*found.terms, *map(_named, own.terms)),
         unknown=(*found.unknown, *own.unknown),
         spared=found.spared + own.spared,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.kept import kept_weights
@@ -79,7 +78,7 @@ class Transformers:
         return None
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return tuple(replace(kept, library=True) for kept in kept_by(model, scenario, RECIPES, FORMATS, ANOTHER))
+        return tuple(kept._replace(library=True) for kept in kept_by(model, scenario, RECIPES, FORMATS, ANOTHER))
 
     def trained(self, model: Model, gpu: Accelerator | None) -> FormatRow:
         return GGUF if model.is_gguf else stored_row(model, gpu, TRAINED)

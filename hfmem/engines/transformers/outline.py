@@ -31,7 +31,7 @@ def outlined(engine: Engine, model: Model, scenario: Scenario) -> Modules:
     outline = model.outline
     if isinstance(outline, NoOutline):
         raise DeviceMapError(outline.missing, outline.name)
-    kept = replace(engine.kept(model, scenario)[0], library=False)  # what stays in float32 is not known when it places
+    kept = engine.kept(model, scenario)[0]._replace(library=False)  # what stays in float32 is not known when it places
     return _Filled(
         architecture=model.architecture, outline=outline, scenario=scenario, kept=kept, bnb=_is_bnb(model)
     ).modules()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.kept import kept_weights
@@ -65,9 +64,9 @@ class Vllm:
 
     def split_of(self, model: Model, scenario: Scenario) -> SplitRules:
         if shares_batch(model, scenario):
-            return replace(RULES, towers=False)
+            return RULES._replace(towers=False)
         own = forward_of(model.tower.name, settings_of(scenario).release) if model.tower is not None else None
-        return replace(RULES, projectors=True) if own is not None and own.merged else RULES
+        return RULES._replace(projectors=True) if own is not None and own.merged else RULES
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
@@ -102,7 +101,7 @@ class Vllm:
         model = built(base_of(model), scenario)
         found = kept_weights(self, model, scenario, lambda kept: _beside(model, scenario, kept))
         host = max((host_terms(model, scenario, kept) for kept in self.kept(model, scenario)), key=total_of, default=())
-        return replace(found, host=(*host, *prepared_terms(model, scenario)))
+        return found._replace(host=(*host, *prepared_terms(model, scenario)))
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | Unknown:
         return layout_of(model, scenario)

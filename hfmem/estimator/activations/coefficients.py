@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from mmap import mmap
 from typing import Any, Final, NamedTuple
@@ -66,8 +65,7 @@ class LinearUse(NamedTuple):
         return self.name.rpartition(".")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """One layer, or the LM head.
 
     Attributes:
@@ -90,8 +88,7 @@ class Part:
     first: tuple[Moment, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderLayer:
+class EncoderLayer(NamedTuple):
     """One layer of the encoder beside a decoder, in training. Its backward pass comes when the decoder's is done: what
     is alive then is counted with its moments, but for the encoder's layers before it.
 
@@ -113,8 +110,7 @@ class EncoderLayer:
     ahead: Polynomial
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coefficients:
+class Coefficients(NamedTuple):
     """The coefficients of a type in one mode.
 
     Attributes:
@@ -149,14 +145,13 @@ class Coefficients:
         def part(old: Part) -> Part:
             input_ = None if old.input is None else change(old.input)
             own, again, first = moments(old.moments), moments(old.forward), moments(old.first)
-            return replace(old, kept=change(old.kept), moments=own, forward=again, first=first, input=input_)
+            return old._replace(kept=change(old.kept), moments=own, forward=again, first=first, input=input_)
 
         heard = self.encoder
         if heard is not None:
             own = {key: change(getattr(heard, key)) for key in ("kept", "reached", "ahead")}
-            heard = replace(heard, moments=moments(heard.moments), **own)
-        return replace(
-            self,
+            heard = heard._replace(moments=moments(heard.moments), **own)
+        return self._replace(
             encoder=heard,
             before=change(self.before),
             head=part(self.head),
@@ -172,7 +167,7 @@ def find(label: str, mode: str, *, within: bool = False) -> Coefficients | None:
     if row is None:
         return None
     if within and mode in row["within"]:
-        return replace(_coefficients(row, mode, row["blocks"][row["within"][mode]]), within=True)
+        return _coefficients(row, mode, row["blocks"][row["within"][mode]])._replace(within=True)
     number = row["modes"].get(mode)
     return None if number is None else _coefficients(row, mode, row["blocks"][number])
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hfmem.mapper.caches import Cache
 
@@ -12,8 +11,7 @@ __all__ = ["Size", "SplitRules"]
 Size = Literal["tp", "pp", "dp", "ep", "cp"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitRules:
+class SplitRules(NamedTuple):
     """How one engine or training framework splits a model over ranks. Fields up to `replicas_share_experts` describe
     what a rank holds, those from `fewer_kv_heads` on what is refused.
 
@@ -55,18 +53,18 @@ class SplitRules:
     rest: Literal["before", "inside"]
     unowned: Literal["whole", "even"]
     tensors: Literal["planned", "matrices", "kind"]
+    replicas_share_experts: bool
+    fewer_kv_heads: bool
+    headed: tuple[type[Cache], ...]
+    ep_of_all: bool
+    ep_needs_experts: bool
+    even_experts: bool
+    source: str
     embedding: Literal["vocabulary", "all"] = "all"
     vocabulary_padding: int = 1
     towers: bool = True
     projectors: bool = False
     kv_weights: Literal["repeated", "cut"] = "cut"
-    replicas_share_experts: bool
-    fewer_kv_heads: bool
-    headed: tuple[type[Cache], ...]
     sizes: tuple[Size, ...] = ("tp", "pp", "dp", "ep", "cp")
     blind: tuple[Size, ...] = ()
-    ep_of_all: bool
-    ep_needs_experts: bool
-    even_experts: bool
     cuts_experts: bool = False
-    source: str

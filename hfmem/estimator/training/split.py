@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from hfmem.estimator.recipe.stacks import Stack
@@ -32,8 +31,7 @@ MEGATRON: Final = SplitRules(
 )
 """Linear weights are split evenly, also those with fewer KV heads than ranks."""
 
-TRAINER: Final = replace(
-    MEGATRON,
+TRAINER: Final = MEGATRON._replace(
     software="the Trainer of transformers",
     tensors="planned",
     fewer_kv_heads=False,
@@ -45,8 +43,7 @@ TRAINER: Final = replace(
 )
 """Tensor parallelism by each class's tp_plan, as in inference; no pipeline parallelism."""
 
-REPLICAS: Final = replace(
-    TRAINER,
+REPLICAS: Final = TRAINER._replace(
     software="this stack",
     sizes=("dp",),
     blind=("dp",),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hfmem.dtypes import stored_dtype
 from hfmem.estimator.scenario import Scenario
@@ -20,8 +20,7 @@ if TYPE_CHECKING:  # most runs name no accelerator
 __all__ = ["PLAIN", "Kept", "as_held", "as_plain", "is_packed", "kept_by", "kept_plainly", "stored_row"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Kept(NamedTuple):
     """One way to hold a model's weights.
 
     Attributes:
@@ -79,7 +78,7 @@ class Kept:
 
     def unpacked(self) -> Kept:
         """The weights on hardware that unpacks them."""
-        return replace(self, recipe=None, rewritten=False, stored=UNPACKED)
+        return self._replace(recipe=None, rewritten=False, stored=UNPACKED)
 
 
 PLAIN: Final = Kept()
@@ -166,10 +165,10 @@ def kept_by(
     row = row_of(online, gpu)
     found = fitting(recipes, asked.name, scenario.word, model.parameters.groups, conv1d=model.architecture.conv1d)
     if any(is_packed(group) for group in model.parameters.groups):
-        return _over(replace(kept, asked=row), asked.name, found, another, own)
+        return _over(kept._replace(asked=row), asked.name, found, another, own)
     if row.outcome == "unpacked" or not found:
-        return (replace(kept, asked=row),)
-    return tuple(replace(kept, asked=row, recipe=recipe) for recipe in found)
+        return (kept._replace(asked=row),)
+    return tuple(kept._replace(asked=row, recipe=recipe) for recipe in found)
 
 
 def _over(
@@ -178,11 +177,11 @@ def _over(
     """A quantisation requested for a quantised checkpoint: no change if it is the checkpoint's own, else a new
     checkpoint by an offline tool."""
     if own is not None and asked in (own.scheme, own.method):
-        return (replace(kept, asked=AS_STORED),)
+        return (kept._replace(asked=AS_STORED),)
     written = [recipe for recipe in recipes if not recipe.loads]
     if not written:
-        return (replace(kept, asked=another),)
-    return tuple(replace(kept, stored=AS_STORED, recipe=recipe, rewritten=True) for recipe in written)
+        return (kept._replace(asked=another),)
+    return tuple(kept._replace(stored=AS_STORED, recipe=recipe, rewritten=True) for recipe in written)
 
 
 def _biased_experts(model: Model) -> bool:

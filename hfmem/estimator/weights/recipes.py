@@ -7,8 +7,7 @@ the engine's package.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from hfmem.estimator.weights.quantisers import Quantiser, layout
 from hfmem.mapper.values import TensorGroup
@@ -46,8 +45,7 @@ _LEFT_ALONE: Final = {"embedding": "embeddings", "norm": "norms", "router": "rou
 """Components that no recipe quantises, with their names in sentences."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(NamedTuple):
     """One way to quantise a model.
 
     Attributes:
@@ -66,13 +64,13 @@ class Recipe:
     name: str
     dtype: str
     packs: tuple[tuple[Part, str], ...]
+    source: str
     multiple: int = 1
     biased: bool = True
     conv1d: bool = True
     needs: Part | None = None
     words: tuple[str, ...] = ()
     loads: bool = False
-    source: str
 
     def quantiser(self, group: TensorGroup, biased: bool) -> Quantiser | None:
         """How it quantises a group of floating-point tensors; None where it skips them.
@@ -156,7 +154,7 @@ def fitting(
 
 def _head_alone(recipe: Recipe) -> Recipe:
     """The recipe for a class whose only `nn.Linear` is the head."""
-    return replace(recipe, packs=tuple((part, name) for part, name in recipe.packs if part == "lm_head"))
+    return recipe._replace(packs=tuple((part, name) for part, name in recipe.packs if part == "lm_head"))
 
 
 _LLM_COMPRESSOR: Final = (

@@ -263,8 +263,8 @@ class _Solver:
 
     def ahead(self, part: Part, given: Polynomial, saved: bool, index: int) -> Part:
         """A layer with the moments of its forward passes in training, those that matter."""
-        part = replace(part, forward=self.forward(part, given, saved, index))
-        return replace(part, first=self.opening(part, given, index))
+        part = part._replace(forward=self.forward(part, given, saved, index))
+        return part._replace(first=self.opening(part, given, index))
 
     def forward(self, part: Part, given: Polynomial, saved: bool, index: int) -> tuple[Moment, ...]:
         """Moments of a layer's forward pass in training, if they can be higher than those of its backward pass where
