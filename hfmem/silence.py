@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ __all__ = ["quiet"]
 def quiet() -> Iterator[None]:
     """A context without the libraries' messages and warnings: of devices and extensions that are not here, and of
     tensors that are not real. What they raise is not affected."""
+    import logging  # comes with what is silenced
+
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

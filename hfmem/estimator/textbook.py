@@ -15,13 +15,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
-from hfmem.estimator.scenario import Attention, Scenario
+from hfmem.estimator.article import ALPHA_BETA
+from hfmem.estimator.scenario import Scenario
 from hfmem.estimator.values import Estimate, Group, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.units import format_bytes
 
-__all__ = ["ALPHA_BETA", "TEXTBOOK_OPTIMIZERS", "TEXTBOOK_PRECISIONS", "activation_bytes", "estimate", "kv_cache_bytes"]
+__all__ = ["TEXTBOOK_OPTIMIZERS", "TEXTBOOK_PRECISIONS", "activation_bytes", "estimate", "kv_cache_bytes"]
 
 TEXTBOOK_PRECISIONS: Final[dict[str, Fraction]] = {
     "float32": Fraction(4),
@@ -36,9 +37,6 @@ TEXTBOOK_OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
 """Bytes of optimizer state per parameter."""
 
 GRADIENT_BYTES: Final = 4  # float32, which the article assumes at any precision of the weights
-
-ALPHA_BETA: Final[dict[Attention, tuple[int, int]]] = {"eager": (34, 5), "sdpa": (2, 0), "flash": (2, 0)}
-"""(alpha, beta) by attention implementation: bytes per token and hidden unit, bytes per head and pair of tokens."""
 
 _SOURCE: Final = "the original article (textbook method)"
 

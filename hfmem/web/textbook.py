@@ -9,8 +9,9 @@ from fractions import Fraction
 from typing import Final
 
 from hfmem.estimator import textbook
+from hfmem.estimator.article import ALPHA_BETA
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.textbook import ALPHA_BETA, GRADIENT_BYTES, TEXTBOOK_OPTIMIZERS, TEXTBOOK_PRECISIONS
+from hfmem.estimator.textbook import GRADIENT_BYTES, TEXTBOOK_OPTIMIZERS, TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import Estimate, Group
 from hfmem.report.html.bars import key
 from hfmem.report.html.tags import element, table, text

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.pieces import Highest, highest_of_later
+from hfmem.estimator.article import ALPHA_BETA
 from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.scenario import Scenario
-from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable
