@@ -142,9 +142,14 @@ def _text() -> str:
     return data_text("catalog.jsonl")
 
 
+@cache
+def _folded() -> str:
+    """The same in lower case, with every character at its place: ids are ASCII."""
+    return _text().lower()
+
+
 def _entry(model_id: str) -> dict[str, Any] | None:
-    text = _text()
-    folded = text.lower()
+    text, folded = _text(), _folded()
     start = folded.find(f'\n{{"model":{json.dumps(model_id.lower())}')
     if start < 0:
         start = _alias(folded, model_id.lower())
