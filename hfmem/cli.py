@@ -640,12 +640,11 @@ def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tup
     """The report or error of each model, and whether the user interrupted; reports completed by then are kept."""
     from hfmem.fetcher.concurrent import fetch_all
     from hfmem.fetcher.reach import Reach
-    from hfmem.scenario.sums import sums_suffice
     from hfmem.streams import Progress
 
     progress = Progress([ref.model_id for ref in refs]) if sys.stderr.isatty() else None
     apart = around.headers or around.which_gpu or around.variants
-    reach = Reach(agrees=_agrees if sums_suffice(options) and not apart else None)
+    reach = Reach(agrees=None if apart else _agreement(options))
     found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None, reach=reach)
     # The following is imported while the first requests are in progress.
     from hfmem.answers import accompanied, report_all
@@ -666,11 +665,25 @@ def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tup
     return results, False
 
 
+def _agreement(options: Options) -> Callable[[Checkpoint], bool] | None:
+    """Whether a checkpoint is known as well without the headers of its files; None where options go through them."""
+    from hfmem.scenario.sums import parts_suffice, sums_suffice
+
+    if sums_suffice(options):
+        return _agrees
+    return _agrees_in_parts if parts_suffice(options) else None
+
+
 def _agrees(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is known as well without the headers of its files; asked while others are on their way."""
-    from hfmem.mapper.agreed import agrees
+    from hfmem.mapper.agreed import agrees  # while requests are on their way
 
     return agrees(checkpoint)
+
+
+def _agrees_in_parts(checkpoint: Checkpoint) -> bool:
+    from hfmem.mapper.agreed import agrees_in_parts
+
+    return agrees_in_parts(checkpoint)
 
 
 def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[Problem]]:

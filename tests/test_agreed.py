@@ -17,10 +17,10 @@ from hfmem.fetcher import catalog
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.tensors import rows_of, stored_bytes
 from hfmem.fetcher.values import Checkpoint, FileInfo
-from hfmem.mapper.agreed import agrees
+from hfmem.mapper.agreed import agrees, agrees_in_parts
 from hfmem.mapper.interpret import interpret
 from hfmem.report.result import to_result
-from hfmem.scenario.sums import sums_suffice
+from hfmem.scenario.sums import parts_suffice, sums_suffice
 from tests.command import run
 from tests.hub import Hub, from_fixture, sharded
 
@@ -62,6 +62,32 @@ def test_the_answer_is_that_of_the_headers(place: int) -> None:
             assert answer(bare, options) == answer(whole, options), (whole.ref.model_id, options)
 
 
+FITS = (
+    Options(gpu=("RTX 4090", "A10")),
+    Options(gpu=("4x L4",), batch=2, seq=1024),
+    Options(gpu=("16GB",), reserve=1.0),
+)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_where_it_fits_is_that_of_the_headers(place: int) -> None:
+    """And what would help, how fast it is, and what loading takes: of language models of dense layers."""
+    agreeing = [(whole, bare) for whole, bare in pairs(place) if agrees_in_parts(bare)]
+    assert len(agreeing) > 5
+    for whole, bare in agreeing[place % 8 :: 8]:
+        for options in FITS:
+            found, expected = (to_result(report_on(interpret(each), options)) for each in (bare, whole))
+            for key in ("memory", "fit", "help", "load_peak", "per_gpu", "host"):
+                assert found.get(key) == expected.get(key), (whole.ref.model_id, options, key)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-VL-30B-A3B-Instruct", "zai-org/GLM-5", "OpenGVLab/InternVL2-2B"])
+def test_experts_and_towers_are_known_as_sums_only(name: str) -> None:
+    (bare,) = (bare for place in range(8) for _, bare in pairs(place) if bare.ref.model_id == name)
+    assert agrees(bare)
+    assert not agrees_in_parts(bare)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -99,6 +125,34 @@ def test_headers_are_read_where_anything_differs(change: dict[str, Any]) -> None
 )
 def test_what_single_tensors_are_needed_for(options: Options, suffice: bool) -> None:
     assert sums_suffice(options) == suffice
+
+
+@pytest.mark.parametrize(
+    ("options", "suffice"),
+    [
+        *((options, True) for options in (*ASKED, *FITS)),
+        (Options(gpu=("H100",), dtype="nf4"), False),
+        (Options(gpu=("H100",), train="lora"), False),
+        (Options(gpu=("H100",), runtime="vllm"), False),
+    ],
+)
+def test_what_matrices_are_needed_for(options: Options, suffice: bool) -> None:
+    assert parts_suffice(options) == suffice
+
+
+def test_no_header_is_read_for_a_fit(tmp_path: Any) -> None:
+    """But of a model with experts, also where a plain run has kept what it knows without them."""
+    experts = "Qwen/Qwen3-30B-A3B"
+    with Hub([from_fixture(SMOL.replace("/", "--")), from_fixture(experts.replace("/", "--"))]) as hub:
+        home = {"HF_HOME": str(tmp_path)}
+        quick = answered(hub, SMOL, "--gpu", "H100", **home)
+        assert [path for path in hub.asked("hub") if "safetensors" in path] == []
+        whole = answered(hub, SMOL, "--gpu", "H100", "--headers", **home)
+        assert quick["fit"] == whole["fit"]
+        assert quick["memory"] == whole["memory"]
+        assert answered(hub, experts, **home)["parameters"]["certainty"] == "derived"
+        assert answered(hub, experts, "--gpu", "H100", **home)["parameters"]["certainty"] == "exact"
+        assert any("safetensors" in path for path in hub.asked("hub"))
 
 
 def answered(hub: Hub, *arguments: str, **env: str) -> Any:

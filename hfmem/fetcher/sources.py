@@ -176,8 +176,10 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach, agrees: Agrees | None
 
 
 def _opened(kept: Checkpoint | None, agrees: Agrees | None) -> Checkpoint | None:
-    """A cached checkpoint; None if the headers of its files are asked for, and were not read."""
-    return None if kept is not None and kept.agreed and agrees is None else kept
+    """A cached checkpoint; None if the headers of its files are needed, and were not read."""
+    if kept is None or not kept.agreed:
+        return kept
+    return kept if agrees is not None and agrees(kept) else None
 
 
 def fetch_listed(

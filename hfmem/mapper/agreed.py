@@ -23,7 +23,7 @@ from hfmem.mapper.sizes import model_types
 from hfmem.mapper.values import Architecture, Experts, ParameterTable, TensorGroup
 from hfmem.units import MIB
 
-__all__ = ["agrees", "published"]
+__all__ = ["agrees", "agrees_in_parts", "published"]
 
 _HEADER: Final = MIB  # bytes of a file's header, and of a hundredth of its tensors: more is no header
 _TOLD_BY_DTYPE: Final = (
@@ -41,6 +41,19 @@ def agrees(checkpoint: Checkpoint) -> bool:
     the files have, but for their headers."""
     table = published(checkpoint)
     return table is not None and _holds(checkpoint, sum(group.stored_bytes or 0 for group in table.groups))
+
+
+def agrees_in_parts(checkpoint: Checkpoint) -> bool:
+    """Whether its matrices are known too, as a split of them among accelerators, and what quantising some would save,
+    need: where it agrees and is a language model of dense layers. How files hold experts (one by one, or fused), what
+    they name a tower's parts, and what else a class keeps, totals do not tell."""
+    table = published(checkpoint)
+    if table is None or not agrees(checkpoint) or blueprint_of(checkpoint).architecture.head != "lm_head":
+        return False
+    return {group.component for group in table.groups if group.loaded} <= _DENSE
+
+
+_DENSE: Final = frozenset({"embedding", "attention", "mlp", "norm", "lm_head"})
 
 
 def published(checkpoint: Checkpoint) -> ParameterTable | None:
