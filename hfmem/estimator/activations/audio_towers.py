@@ -13,7 +13,7 @@ from hfmem.data import text as data_text
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.towers import PIXEL, Batch, Encoding, evaluated, named_in, unlike
 from hfmem.estimator.scenario import Scenario
-from hfmem.mapper.values import Tower
+from hfmem.mapper.inputs import Tower
 from hfmem.unknown import Unknown
 
 __all__ = ["FRAMES", "hearing"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.facts import Facts, MissingFactError
-from hfmem.mapper.values import Tower
+from hfmem.mapper.inputs import Tower
 
 __all__ = ["ear_of"]
 
