@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import FileInfo, ModelRef
@@ -36,7 +37,8 @@ _QUANT: Final = re.compile(
 _BESIDE: Final = re.compile(r"mmproj|imatrix|(mtp|eagle3|dflash|dspark)-|(?<![^-._])draft(?![^-._])", re.IGNORECASE)
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
     """One model among several.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 __all__ = ["Context", "Stretch", "context_of"]
 
@@ -23,7 +24,8 @@ _PARTS: Final = ("text_config", "llm_config", "language_config", "decoder", "thi
 _LONGEST: Final = 2**40  # tokens; beyond every model
 
 
-class Stretch(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
     """A scaling of rotary positions.
 
     Attributes:
@@ -37,7 +39,8 @@ class Stretch(NamedTuple):
     original: int | None
 
 
-class Context(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
     """The maximum context of a config.
 
     Attributes:
