@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.serving import Offload
 from hfmem.estimator.values import Estimate, Margin
+from hfmem.hardware.values import Machine
 
 if TYPE_CHECKING:
-    from hfmem.estimator.serving import Offload
-    from hfmem.hardware.values import Accelerator, Machine
+    from hfmem.hardware.values import Accelerator
 
 __all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Plan", "Saving", "Speed", "Verdict"]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-if TYPE_CHECKING:
-    from hfmem.engines.logs import What
+from hfmem.engines.logs import What
 
 __all__ = ["CAUSES", "Against", "Difference", "Fact", "Log", "Reading", "Row"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.placement import Placement
 from hfmem.estimator.scenario import Generation, Placing, Scenario, Settings
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
@@ -20,12 +21,11 @@ from hfmem.estimator.weights.kept import Kept
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
+from hfmem.unknown import Unknown
 
 if TYPE_CHECKING:
-    from hfmem.estimator.placement import Placement
     from hfmem.estimator.serving import Offload, Serving
     from hfmem.hardware.values import Accelerator
-    from hfmem.unknown import Unknown
 
 __all__ = [
     "Attending",

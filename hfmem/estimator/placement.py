@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from hfmem.mapper.modules import Device
 from hfmem.mapper.values import Certainty
-
-if TYPE_CHECKING:
-    from hfmem.mapper.modules import Device
 
 __all__ = ["Place", "Placement"]
 

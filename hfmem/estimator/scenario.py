@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.modules import Device
 from hfmem.options.words import Attention, Method, Mode
-
-if TYPE_CHECKING:
-    from hfmem.hardware.values import Accelerator
-    from hfmem.mapper.modules import Device
 
 __all__ = ["Attention", "Generation", "Method", "Mode", "PackedCache", "Placing", "Scenario", "Settings"]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
+from hfmem.estimator.beside import InPieces, TrainingFacts
+from hfmem.estimator.placement import Placement
+from hfmem.estimator.serving import Serving
 from hfmem.mapper.values import Certainty
 from hfmem.options.reading import not_one_of
 from hfmem.units import format_bytes
-
-if TYPE_CHECKING:
-    from hfmem.estimator.beside import InPieces, TrainingFacts
-    from hfmem.estimator.placement import Placement
-    from hfmem.estimator.serving import Serving
 
 __all__ = [
     "GROUPS",

@@ -18,9 +18,11 @@ from hfmem.mapper.agreed import published
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
+from hfmem.mapper.modules import Placer
 from hfmem.mapper.networks import network_of
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_wide
+from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tensor_plans import planned
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     from hfmem.fetcher.quantisations import Choice
     from hfmem.mapper.gguf.layout import Blocks
     from hfmem.mapper.inputs import Largest, LargestInput, Network, Tower
-    from hfmem.mapper.modules import NoOutline, Outline, Placer
-    from hfmem.mapper.pipelines.values import Pipeline
+    from hfmem.mapper.modules import NoOutline, Outline
 
 __all__ = ["Adapted", "Model", "Quantisable", "dominant", "interpret"]
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hfmem.mapper.values import Component, TensorGroup
-
-if TYPE_CHECKING:
-    from hfmem.refusals.splits import Unplaced
+from hfmem.refusals.splits import Unplaced
 
 __all__ = ["Device", "Held", "Kind", "Module", "Modules", "NoOutline", "Outline", "Placer", "Tree", "Ways"]
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.context import Context
 from hfmem.mapper.cuts import Cut, cut_of, is_output
 from hfmem.mapper.expert_types import gathered_types, gathering_source
-
-if TYPE_CHECKING:
-    from hfmem.mapper.mixers import Mixer
+from hfmem.mapper.mixers import Mixer
 
 __all__ = [
     "COMPONENTS",

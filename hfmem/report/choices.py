@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tabulate import tabulate
 
+from hfmem.advice.values import Candidate
 from hfmem.report.escapes import line, markdown_cell
 from hfmem.report.fit import fit_dict, machine_name
 from hfmem.report.width import fold, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
-    from hfmem.advice.values import Candidate, Fit
+    from hfmem.advice.values import Fit
 
 __all__ = ["Column", "choice_dicts", "choice_lines", "choice_markdown", "columns_of", "placed", "table_of"]
 

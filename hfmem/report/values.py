@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
+from hfmem.against.values import Against
 from hfmem.estimator.scenario import Scenario
+from hfmem.estimator.traced import Trace
 from hfmem.estimator.values import Estimate, Group
 from hfmem.fetcher.pipelines import listed
 from hfmem.fetcher.selection import download_files
@@ -18,11 +21,6 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 from hfmem.report.choice_notes import choice_notes
 from hfmem.units import format_bytes
-
-if TYPE_CHECKING:
-    from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
-    from hfmem.against.values import Against
-    from hfmem.estimator.traced import Trace
 
 __all__ = ["GROUP_NAMES", "Download", "Fits", "Report"]
 

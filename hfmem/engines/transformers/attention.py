@@ -7,16 +7,14 @@ Sources: transformers 5.24, modeling_utils.py (`_check_and_adjust_attn_implement
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from hfmem.engines.protocol import Attending
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Implementations
 from hfmem.options.otherwise import Detail
 from hfmem.options.words import Attention
 from hfmem.refusals.options import NoFlashError
-
-if TYPE_CHECKING:
-    from hfmem.hardware.values import Accelerator
 
 __all__ = ["FLASH", "Kernel", "taken"]
 
