@@ -77,7 +77,8 @@ class _Capture:
 
 
 _V0: Final = _Capture(since=(0, 6), step=8, doubled=False, piecewise=False, full=True)
-"""vllm/config.py::_set_cudagraph_sizes of 0.7.2: up to the first size that holds `max_num_seqs`."""
+"""vllm/config.py::_set_cudagraph_sizes of 0.7.2 to 0.10.1, of the first engine: up to the first size that holds
+`max_num_seqs`."""
 _CAPTURES: Final = (
     _V0,
     _Capture(since=(0, 8), step=8, doubled=False, piecewise=True, full=False),  # config.py of 0.8.5: up to 512
@@ -89,7 +90,6 @@ _HYBRIDS: Final = (0, 10, 2)
 """models/config.py::MambaModelConfig, which sets FULL_AND_PIECEWISE."""
 _HYBRIDS_NOT: Final = frozenset({"Lfm2ForCausalLM", "MiniMaxText01ForCausalLM"})
 _LARGEST: Final = 512
-_WITHOUT_V1: Final = 8.0  # compute capability: below, releases before 0.9 ran the first engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +104,11 @@ class Captured:
         return max((*self.pieces, *self.wholes), default=0)
 
 
-def captured(model: Model, scenario: Scenario, settings: Settings) -> Captured:
+def captured(model: Model, settings: Settings) -> Captured:
     """The sizes that a server captures; none with `--enforce-eager`."""
     if settings.enforce_eager:
         return Captured()
-    row = _row(scenario, settings)
+    row = _row(settings)
     sizes = _sizes(row, model, settings)
     query = 1 + drafted(model, settings)
     wholes = tuple(size for size in sizes if query <= size <= settings.max_num_seqs * query)
@@ -125,10 +125,8 @@ def _captures_wholes(model: Model, settings: Settings) -> bool:
     return settings.version >= _HYBRIDS and recurrent(model.architecture) and not unlike
 
 
-def _row(scenario: Scenario, settings: Settings) -> _Capture:
-    gpu = scenario.gpu
-    capability = float(gpu.compute_capability or 0) if gpu and gpu.vendor == "nvidia" else 0.0
-    if settings.release < (0, 9) and 0 < capability < _WITHOUT_V1:
+def _row(settings: Settings) -> _Capture:
+    if settings.first_engine:
         return _V0
     return next(row for row in reversed(_CAPTURES) if settings.release >= row.since or row is _V0)
 
@@ -180,7 +178,7 @@ class _Graphs:
 
 def graph_terms(model: Model, scenario: Scenario, settings: Settings) -> list[Term]:
     """The terms of one rank: what the profile run expects, and what graphs take beyond that."""
-    taken = captured(model, scenario, settings)
+    taken = captured(model, settings)
     if not taken.largest or model.architecture.layers is None:
         return []
     graphs = _graphs(model, scenario, settings, taken)

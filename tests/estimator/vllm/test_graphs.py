@@ -38,6 +38,9 @@ def kinds(name: str, *wanted: str, **asked: Any) -> float:
         ({"vllm_version": "0.9"}, 3 + 64, 0),
         ({"vllm_version": "0.8"}, 3 + 64, 0),
         ({"vllm_version": "0.8", "gpu": ("T4",)}, 0, 3 + 32),
+        ({"vllm_version": "0.10.1", "gpu": ("T4",)}, 0, 3 + 32),
+        ({"vllm_version": "0.10.1", "gpu": ("T4",), "max_num_seqs": 1}, 0, 1),
+        ({"vllm_version": "0.10.2", "gpu": ("T4",)}, 3 + 64, 0),
         ({"vllm_version": "0.7"}, 0, 3 + 32),
         ({"enforce_eager": True}, 0, 0),
         ({"max_num_seqs": 8, "max_num_batched_tokens": 8}, 3 + 1, 3 + 1),
@@ -47,17 +50,17 @@ def kinds(name: str, *wanted: str, **asked: Any) -> float:
 def test_what_a_release_captures(asked: dict[str, Any], pieces: int, wholes: int) -> None:
     """config/vllm.py::_set_cudagraph_sizes (0.19): 1, 2, 4, eighths below 256, sixteenths from there to twice
     `max_num_seqs`, at most 512 and a step; whole models up to `max_num_seqs` (v1/cudagraph_dispatcher.py). 0.11 goes on
-    by eighths; 0.10 has no whole models; 0.8 and 0.9 go to 512 whatever the sequences; 0.7, and 0.8 on a T4, which runs
-    the first engine, whole models only."""
+    by eighths; 0.10 has no whole models; 0.8 and 0.9 go to 512 whatever the sequences; 0.7, and up to 0.10.1 a T4,
+    which runs the first engine, whole models only."""
     report = server(LLAMA, **({"max_num_seqs": 256} | asked))
-    found = captured(report.model, report.scenario, settings_of(report.scenario))
+    found = captured(report.model, settings_of(report.scenario))
     assert (len(found.pieces), len(found.wholes)) == (pieces, wholes)
 
 
 def test_gpt_oss_captures_up_to_1024() -> None:
     """model_executor/models/config.py::GptOssForCausalLMConfig."""
     report = server("openai/gpt-oss-20b")
-    found = captured(report.model, report.scenario, settings_of(report.scenario))
+    found = captured(report.model, settings_of(report.scenario))
     assert len(found.pieces) == 83 == 3 + 31 + 49  # "83 sizes up to 1024" in the log
 
 
@@ -73,7 +76,7 @@ def test_gpt_oss_captures_up_to_1024() -> None:
 def test_recurrent_layers_were_the_first_with_whole_graphs(name: str, release: str, wholes: int) -> None:
     """0.10.2, model_executor/models/config.py::MambaModelConfig."""
     report = server(name, gpu=("H200",), tp=2, vllm_version=release)
-    found = captured(report.model, report.scenario, settings_of(report.scenario))
+    found = captured(report.model, settings_of(report.scenario))
     assert (len(found.pieces), len(found.wholes)) == (67, wholes)
 
 
@@ -81,7 +84,7 @@ def test_models_of_other_kinds_have_no_whole_graphs() -> None:
     """0.11.0, config/__init__.py: pooling models and encoder-decoders do not support them."""
     for name in ("BAAI/bge-m3", "openai/whisper-large-v3"):
         report = server(name, seq=448, max_num_seqs=8)
-        assert not captured(report.model, report.scenario, settings_of(report.scenario)).wholes
+        assert not captured(report.model, settings_of(report.scenario)).wholes
 
 
 def test_graphs_by_hand() -> None:
