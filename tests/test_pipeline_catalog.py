@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import cache
@@ -117,6 +118,23 @@ def test_bytes_of_the_published_files(model: str, name: str, nbytes: int) -> Non
     table = component(model, name).parameters
     assert table is not None
     assert sum(group.stored_bytes or 0 for group in table.groups) == nbytes
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [
+        (("--height", "512", "--width", "512"), 33),
+        (("--height", "720", "--width", "1280"), 35),
+        (("--height", "1024", "--width", "1024", "--offload", "model"), 20),
+        (("--height", "720", "--width", "1280", "--offload", "model"), 20),
+    ],
+)
+def test_what_the_card_of_cogview4_says_for_four_images(options: tuple[str, ...], published: int) -> None:
+    """In whole GB (THUDM/CogView4-6B, README.md); its own example slices. With offloading the largest is the text
+    encoder with the states of its 40 layers, which the pipeline asks for."""
+    result = run("zai-org/CogView4-6B", "--batch", "4", "--vae-slicing", *options, "--offline", "--format", "json")
+    total = json.loads(result.stdout)["results"][0]["memory"]["total"]
+    assert 0.97 * published <= total / 1e9 <= 1.05 * published
 
 
 def test_there_are_many_and_each_answers() -> None:

@@ -45,6 +45,7 @@ class Defaults:
         guided: whether it runs the network for a negative prompt.
         networks: by how much guidance multiplies the batch of the network (1 where it calls it twice).
         text: tokens of the prompt that the network is given.
+        states: whether it asks its encoders for the hidden states of every layer.
         encodes: whether the VAE encodes an image of the same size before.
         joins: how input images are joined to what the network works on (`images` of the class's own example, their
             `area` or `sizes`, the area of those in the `prompt`; `frames` where each is one more latent frame as large
@@ -62,6 +63,7 @@ class Defaults:
     text: int
     encodes: bool
     source: str
+    states: bool = False
     fixed: bool = False
     joins: Mapping[str, Any] = field(default_factory=dict)
     known: bool = True
@@ -81,6 +83,7 @@ def defaults_of(pipeline: Pipeline) -> Defaults:
         networks=int(row.get("concatenates", 1)),
         text=_text(row, pipeline),
         encodes=bool(row.get("encodes")) and (not joins or bool(joins.get("frames"))),
+        states=bool(row.get("states")),
         fixed="area" in row,
         joins=joins,
         source=str(row.get("source", "")),

@@ -155,7 +155,7 @@ def _text(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
         clip = component.class_name.startswith("CLIPText")
         call = Call(batch=scenario.batch, text=_CLIP_TOKENS if clip else run.prompt)
         single = _single(component, scenario)
-        found = _encoder(component, call, single=single)
+        found = _encoder(component, call, single=single, states=run.defaults.states)
         yield Stage(name="text", component=component, call=call, found=found, single=single)
 
 
@@ -165,12 +165,14 @@ _HIDDEN: Final = 3
 which decoders that encode prompts have too."""
 
 
-def _encoder(component: Component, call: Call, *, single: bool) -> Taken | None:
+def _encoder(component: Component, call: Call, *, single: bool, states: bool) -> Taken | None:
     found = taken(component, call, single=single)
     built = component.architecture
     if found is not None or built is None or built.hidden_size is None or built.intermediate_size is None:
         return found
-    each = (_FEED * built.intermediate_size + _HIDDEN * built.hidden_size) * (2 if single else 1)
+    kept = 2 * built.hidden_size * ((built.depth or 0) + 1) if states else 0
+    also = " and the hidden states of every layer, which the pipeline asks for" if kept else ""
+    each = (_FEED * built.intermediate_size + _HIDDEN * built.hidden_size + kept) * (2 if single else 1)
     peak, outputs = call.batch * call.text * each, call.batch * call.text * built.hidden_size * 2
     return Taken(
         peak=peak,
@@ -179,7 +181,7 @@ def _encoder(component: Component, call: Call, *, single: bool) -> Taken | None:
         widened=peak,
         inputs=0,
         outputs=outputs,
-        how=f"{each:,} B × {call.batch} batch × {call.text} text tokens, as T5's feed-forward part",
+        how=f"{each:,} B × {call.batch} batch × {call.text} text tokens, as T5's feed-forward part{also}",
         certainty="typical",
         source="hfmem/data/diffusers_calls.jsonl, T5EncoderModel: 10 B × d_ff + 3 B × d_model a token",
     )

@@ -68,6 +68,7 @@ def _row(node: ast.ClassDef, texts: tuple[str, str], where: str) -> dict[str, An
         "text": length or _longest(own),
         "encodes": "vae.encode(" in own,
         "decodes": "vae.decode(" in own,
+        "states": "output_hidden_states=True" in own or None,
         "tokenizers": sorted(set(re.findall(r"self\.(tokenizer\w*)\b", own))),
         "takes": told.takes(),
         "order": told.attribute("model_cpu_offload_seq") or "",
