@@ -30,7 +30,7 @@ from hfmem.probe import tiny
 from hfmem.probe.activations import store
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, structures_of
-from hfmem.probe.activations.table import FLASH, MODES, PIECES, derive, merged, modes_of
+from hfmem.probe.activations.table import FLASH, MODES, PIECES, RECOMPUTED, derive, merged, modes_of
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
@@ -51,14 +51,18 @@ def main() -> None:
     parser.add_argument("types", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
-        "--modes", default="", help="only modes whose name contains this, for types already in the file"
+        "--modes",
+        default="",
+        help="only modes whose name contains this, for types already in the file; full+gc for recomputed layers",
     )
     parser.add_argument("--dry", action="store_true", help="do not write")
     arguments = parser.parse_args()
     if missing := [name for name in arguments.types if plain(name) not in tiny.types()]:
         parser.error(f"transformers {transformers.__version__} has no text-generating class for {', '.join(missing)}")
     started = time.monotonic()
-    asked = [mode for mode in (*MODES, *FLASH, *PIECES) if arguments.modes in str(mode)] if arguments.modes else []
+    asked = modes_named(arguments.modes)
+    if arguments.modes and not asked:
+        parser.error(f"no mode has '{arguments.modes}' in its name")
     there = stored() if arguments.modes else {}
     types = [name for name in expanded(arguments.types or names()) if not arguments.modes or name in there]
     for measured in rows(types, arguments.jobs, asked):
@@ -67,6 +71,13 @@ def main() -> None:
         if not arguments.dry:
             write(row, report=not arguments.modes)
     print(f"{time.monotonic() - started:.0f} s")
+
+
+def modes_named(part: str) -> list[Mode]:
+    """The modes with this in their name; none for "". Recomputed layers, which are measured of encoder-decoders only,
+    where the name says so (`full+gc`)."""
+    every = (*MODES, *FLASH, *PIECES, *(RECOMPUTED if "+" in part else ()))
+    return [mode for mode in every if part and part in str(mode)]
 
 
 def names() -> list[str]:
@@ -133,7 +144,7 @@ def measure(model_type: str, modes: Sequence[Mode] = ()) -> Mapping[str, Any]:
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return derive(model_type, [mode for mode in modes_of(model_type) if mode in modes])
+        return derive(model_type, [mode for mode in (*modes_of(model_type), *RECOMPUTED) if mode in modes])
 
 
 def describe(row: Mapping[str, Any]) -> str:

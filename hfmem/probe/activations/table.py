@@ -27,7 +27,7 @@ from hfmem.probe.activations.structures import plain, without_class
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
 from hfmem.unknown import Unknown
 
-__all__ = ["FLASH", "MODES", "PIECES", "derive", "merged", "modes_of"]
+__all__ = ["FLASH", "MODES", "PIECES", "RECOMPUTED", "derive", "merged", "modes_of"]
 
 Row = dict[str, Any]
 
@@ -69,7 +69,7 @@ FLASH: Final[tuple[Mode, ...]] = (
 """Modes of classes that support flash attention but not SDPA; in other classes, it saves the same as SDPA.
 FlashAttention does not support float32."""
 
-_RECOMPUTED: Final = tuple(replace(mode, checkpointing=True) for mode in MODES if mode.trains)
+RECOMPUTED: Final = tuple(replace(mode, checkpointing=True) for mode in MODES if mode.trains)
 """Additional modes of encoder-decoders, as the coefficients of decoder layers do not cover what an encoder saves."""
 
 _ALIKE: Final = (MODES[0], MODES[2], MODES[1], MODES[4])
@@ -102,7 +102,7 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
             break
         row["fixed"] |= fixed_sizes(drawn)
         if whole and regime == "modes" and built[0].source:
-            asked = modes = (*modes, *_RECOMPUTED)
+            asked = modes = (*modes, *RECOMPUTED)
         for mode, found in _solved(built, asked, first, until):
             _record(row, table, regime, mode, found)
         if not has_windows(drawn):
