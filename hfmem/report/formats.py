@@ -8,6 +8,7 @@ as `--help` only needs the names.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ _Render = Callable[..., str]
 """A function of reports, problems and a style; untyped, as `--help` must not import their classes."""
 
 
-class OutputFormat(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFormat:
     """An output format.
 
     Attributes:

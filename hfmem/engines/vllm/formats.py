@@ -5,6 +5,7 @@ From the sources of vLLM 0.33 (paths below `vllm/model_executor/layers/quantizat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from hfmem.engines.capable import WORDS, capable
@@ -184,7 +185,7 @@ def recipes_of(version: tuple[int, int, int]) -> tuple[Recipe, ...]:
         return RECIPES
     source = "model_loader/loader.py of 0.8.3, _unquantized_generator: compress_statistics=True, kept as it is"
     return tuple(
-        each._replace(packs=everything("nf4 nested"), source=source) if each.loads and each.dtype == "nf4" else each
+        replace(each, packs=everything("nf4 nested"), source=source) if each.loads and each.dtype == "nf4" else each
         for each in RECIPES
     )
 

@@ -7,7 +7,8 @@ selects a row.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:  # most runs name no accelerator
     from hfmem.hardware.values import Accelerator
@@ -18,7 +19,8 @@ Hardware = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
 Outcome = Literal["kept", "unpacked", "refused"]
 
 
-class FormatRow(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatRow:
     """What an engine does with a format on given hardware. The first row that matches applies.
 
     Attributes:

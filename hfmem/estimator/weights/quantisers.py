@@ -6,12 +6,14 @@ described by a recipe (`recipes.py`).
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["QUANTISERS", "Quantiser", "find_quantiser", "layout", "quantiser_names"]
 
 
-class Quantiser(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiser:
     """A storage layout for the weight of a linear layer.
 
     Attributes:

@@ -7,7 +7,8 @@ the engine's package.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from hfmem.estimator.weights.quantisers import Quantiser, layout
 from hfmem.mapper.values import TensorGroup
@@ -45,7 +46,8 @@ _LEFT_ALONE: Final = {"embedding": "embeddings", "norm": "norms", "router": "rou
 """Components that no recipe quantises, with their names in sentences."""
 
 
-class Recipe(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
     """One way to quantise a model.
 
     Attributes:
@@ -154,7 +156,7 @@ def fitting(
 
 def _head_alone(recipe: Recipe) -> Recipe:
     """The recipe for a class whose only `nn.Linear` is the head."""
-    return recipe._replace(packs=tuple((part, name) for part, name in recipe.packs if part == "lm_head"))
+    return replace(recipe, packs=tuple((part, name) for part, name in recipe.packs if part == "lm_head"))
 
 
 _LLM_COMPRESSOR: Final = (
