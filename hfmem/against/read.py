@@ -64,6 +64,12 @@ def _lines(stream: TextIO) -> Iterator[str]:
             text = stream.readline(_LONGEST)
 
 
+_NUMBERS: Final = re.compile(r"(?<!\w)(?:[0-9a-f-]{16,}|\d+)")
+"""Numbers and identifiers of requests. Digits within a word stay, as `float16` is none."""
+
+_MOST_ALIKE: Final = 1 << 14
+
+
 @dataclass(slots=True)
 class _Start:
     """What was read since a server started."""
@@ -80,6 +86,7 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
         LogError: no line is known, or those of several programs are mixed.
     """
     start, starts, blank = _Start(), 0, True
+    silent: set[int] = set()  # hashes of lines that say nothing: those of requests are alike but for numbers
     for number, line in enumerate(lines, 1):
         text = plain(line.rstrip("\r\n"))
         blank = blank and not text.strip()
@@ -87,17 +94,23 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
             found.what == "weights" for found in start.found
         ):
             start, starts = _Start(), starts + 1
-        start.found += found_in(text[:_FIGURES], number)
-        _settings(text, start.settings)
         _facts(text, start.facts)
+        alike = hash(_NUMBERS.sub("0", text))
+        if alike not in silent and not _says(text, number, start) and len(silent) < _MOST_ALIKE:
+            silent.add(alike)
     if not start.found:
         raise LogError(name, "empty" if blank else "unknown")
     programs = Counter(found.software for found in start.found)
     software = _software(programs)
     if software is None:
         raise LogError(name, "mixed", programs=sorted(programs))
+    start.facts |= {"several_starts"} if starts else set()
+    return _summed(name, software, start)
+
+
+def _summed(name: str, software: str, start: _Start) -> Log:
+    """What a start of a program says."""
     readings, facts = _readings(_own(start.found, software), software)
-    facts |= start.facts | ({"several_starts"} if starts else set())
     settings = dict(start.settings.get(software, {}))
     typed = _typed({name: value for name, value in settings.items() if name != "model"})
     if software in logs():
@@ -110,8 +123,15 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
         settings={name: value for name, value in typed.items() if value is not None},
         broken=tuple(name for name, value in typed.items() if value is None),
         readings=tuple(readings),
-        facts=tuple(sorted(facts)),
+        facts=tuple(sorted(facts | start.facts)),
     )
+
+
+def _says(text: str, number: int, start: _Start) -> bool:
+    """Add the figures and settings of a line; whether there are any."""
+    found = list(found_in(text[:_FIGURES], number))
+    start.found += found
+    return _settings(text, start.settings) or bool(found)
 
 
 def _software(programs: Counter[str]) -> str | None:
@@ -131,13 +151,17 @@ def _own(found: Iterable[Found], software: str) -> list[Found]:
     return inner or [each for each in found if each.software == software]
 
 
-def _settings(text: str, known: dict[str, dict[str, str]]) -> None:
-    """Add the settings that a line states; the first value counts, as later lines may be of requests."""
+def _settings(text: str, known: dict[str, dict[str, str]]) -> bool:
+    """Add the settings that a line states; the first value counts, as later lines may be of requests. Whether there are
+    any."""
+    states = False
     for software, known_lines in logs().items():
         for option, pattern in known_lines.settings:
             match = pattern.search(text)
             if match is not None:
                 known.setdefault(software, {}).setdefault(option, match[1])
+                states = True
+    return states
 
 
 _FACTS: Final[tuple[tuple[str, Fact], ...]] = (

@@ -103,6 +103,15 @@ def test_a_long_log_is_read_line_by_line(tmp_path: Path) -> None:
     assert most < 2**22
 
 
+def test_lines_that_differ_in_numbers_only_may_say_something_too(tmp_path: Path) -> None:
+    """A line without a figure, of the kind of one with a figure, comes first; so does a dtype that is none."""
+    silent = VLLM.replace("14.99", "a lot of").replace("dtype=torch.bfloat16", "dtype=torch.bfloat99")
+    assert silent != VLLM
+    log = read(silent + VLLM, tmp_path)
+    assert values(log)["weights"] == pytest.approx(14.99 * GIB)
+    assert log.settings == read(VLLM, tmp_path).settings
+
+
 def test_figures_that_are_no_size_are_left_out(tmp_path: Path) -> None:
     log = read(VLLM.replace("58.11", "9" * 400), tmp_path)
     assert "pool" not in values(log)

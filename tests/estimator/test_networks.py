@@ -15,7 +15,8 @@ from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.activations.grids import Grid, grids, parsed, spelled
 from hfmem.estimator.activations.images import Pass, forward
 from hfmem.fetcher import network_catalog
-from hfmem.mapper.networks import Network, network_of
+from hfmem.mapper.inputs import Network
+from hfmem.mapper.networks import network_of
 from hfmem.unknown import Unknown
 from tests.command import run
 from tests.oracle import networks
