@@ -20,6 +20,7 @@ from transformers import AutoConfig
 
 from hfmem.probe import tiny, towers
 from hfmem.probe.tower_inputs import Layout
+from hfmem.probe.tower_sizes import resize
 
 __all__ = ["TARGET", "TYPES", "class_of", "inputs_of", "main", "run", "tried"]
 
@@ -49,7 +50,7 @@ def run(
     rng = random.Random(f"{model_type} {seed} sound")  # noqa: S311 - sizes, no secrets
     config = tiny.build(_small(model_type, name))
     audio, text = config.audio_config, config.get_text_config()
-    sizes = towers.resize(audio, rng, depth)
+    sizes = resize(audio, rng, depth)
     # some projectors take several positions as one vector of the feed-forward part's width
     inner = sizes["hidden"] * rng.choice((1, 2, 4))
     for key in ("intermediate_size", "encoder_ffn_dim"):
