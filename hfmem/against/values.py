@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from hfmem.engines.logs import What
+from hfmem.engines.logs import Cause, What
 
 __all__ = ["CAUSES", "Against", "Difference", "Fact", "Log", "Reading", "Row"]
 
-CAUSES: Final[tuple[What, ...]] = (
-    "weights",
-    "activations",
-    "graphs",
-    "libraries",
-    "per_token",
-    "cache",
-    "request",
-    "states",
-    "free",
-)
+CAUSES: Final[tuple[What, ...]] = get_args(Cause)
 """Of which the others are sums: if one of these is off, it explains them."""
 
 _PARTS: Final[dict[What, tuple[What, ...]]] = {

@@ -12,18 +12,13 @@ from typing import Final, Literal
 
 from hfmem.units import GIB
 
-__all__ = ["NUMBER", "WORD", "Line", "Logs", "What", "line"]
+__all__ = ["NUMBER", "WORD", "Cause", "Line", "Logs", "What", "line"]
+
+Cause = Literal["weights", "activations", "graphs", "libraries", "per_token", "cache", "request", "states", "free"]
+"""What is no sum of others."""
 
 What = Literal[
-    "weights",
-    "activations",
-    "graphs",
-    "libraries",
-    "per_token",
-    "cache",
-    "request",
-    "states",
-    "free",
+    Cause,
     "consumed",
     "peak",
     "torch_peak",
