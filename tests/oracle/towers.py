@@ -9,8 +9,11 @@ import gc
 import json
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from hfmem.estimator.activations.towers import highest_of
 
 RECORDED: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "towers.json"
 TABLE: Final = Path(__file__).parents[2] / "hfmem" / "data" / "towers.jsonl"
@@ -21,6 +24,12 @@ DEPTH: Final = 6
 def rows() -> list[dict[str, Any]]:
     """The measured polynomials."""
     return [json.loads(line) for line in TABLE.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def apart(row: Mapping[str, Any], seen: Iterable[Mapping[str, Any]], depth: int) -> list[float]:
+    """How far the polynomials of a row are from peaks of a class with so many layers, as shares of these."""
+    said = [(highest_of(row, each["sizes"], depth)[1], each["peak"]) for each in seen]
+    return [abs(peak / real - 1) for peak, real in said]
 
 
 def measure(row: dict[str, Any]) -> list[dict[str, Any]]:
